@@ -1,0 +1,48 @@
+# From a bare Python 3.11 with pip and venv:  make demo  |  make test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow test-browser lint bench picture lock clean
+
+demo: $(READY)  ## scan the built-in synthetic scenes, print planted against found mines
+	$(BIN)/mining-scan aois/demo.geojson --catalog demo --out runs/demo
+	$(BIN)/python docs/make_picture.py runs/demo runs/demo/picture.png
+
+test: lint  ## lint, types, layer order, and all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY)  ## there is no page to test yet; this installs the browser for when there is
+	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## measured recall, seams and memory; figures are kept in docs/measurements.md
+	$(BIN)/python -m tests.benchmarks.planted_scars
+	$(BIN)/python -m tests.benchmarks.seams
+	$(BIN)/python -m tests.benchmarks.memory
+
+picture: $(READY)  ## draw the README's picture again from the demo's run
+	$(BIN)/python docs/make_picture.py runs/demo docs/demo.png
+
+lock: $(READY)  ## resolve the dependencies again
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --quiet --output-file requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

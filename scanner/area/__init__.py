@@ -1,0 +1,1 @@
+"""Where: areas of interest and the absolute grid."""

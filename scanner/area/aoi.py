@@ -1,0 +1,253 @@
+"""Areas of interest: a polygon in EPSG:4326 with a name, read from GeoJSON or drawn round a point.
+
+An ``Aoi`` that exists is sane: valid, of a sensible size, in degrees, off the poles and on one side
+of the 180th meridian. Whatever is not becomes an ``AoiError`` of one line: object, fact, fix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import shapely
+from pyproj import Geod
+from shapely.geometry.base import BaseGeometry
+
+from scanner.area.coordinates import square_ring
+from scanner.area.geojson import Ring, read_outline, shown
+from scanner.errors import AoiError
+
+MAX_KM2: Final = 10_000_000.0
+"""Largest area: all of Amazonia is 6.7 million km2."""
+
+MAX_BOUNDARY_DEG: Final = 5_000.0
+"""Longest boundary, in degrees: it bounds the work of laying the grid."""
+
+MAX_LAT: Final = 84.0
+"""UTM, and so the grid, ends there."""
+
+MAX_RADIUS_KM: Final = 500.0
+"""Largest half side of a square around a point."""
+
+PRECISION_DEG: Final = 1e-7
+"""Coordinates are rounded to this, about a centimetre, so that a digest means the same ground."""
+
+REPAIRED: Final = 0.01
+"""A repair of crossing edges may change the area by this share; beyond, the drawing is unclear."""
+
+MAX_EDGE_PAIRS: Final = 5_000_000
+"""Pairs of edges that may lie close to each other; a tangle beyond could cost hours to solve."""
+
+REPAIR_PAIRS: Final = 10_000
+"""The same in a polygon to be repaired, besides ten for each of its edges."""
+
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
+_GEOD: Final = Geod(ellps="WGS84")
+
+
+@dataclass(frozen=True)
+class Aoi:
+    """A named area: polygon or multipolygon, EPSG:4326, (lon, lat).
+
+    Raises ``AoiError`` where the geometry cannot be scanned.
+    """
+
+    name: str
+    geometry: shapely.Polygon | shapely.MultiPolygon
+
+    def __post_init__(self) -> None:
+        """Check the geometry."""
+        if problem := _problem(self.geometry):
+            raise AoiError(f"AOI {shown(self.name)}: {problem}")
+        if self.area_km2 > MAX_KM2:
+            raise AoiError(
+                f"AOI {shown(self.name)}: has {self.area_km2:,.0f} km2, more than {MAX_KM2:,.0f}; "
+                "split it and scan the parts"
+            )
+
+    @cached_property
+    def slug(self) -> str:
+        """The name as a file may be called: 1 to 64 of ``A-Za-z0-9_-``."""
+        plain = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", plain)[:64].strip("-")
+        if not slug or _RESERVED.fullmatch(slug):
+            slug = f"aoi-{self.digest[:12]}"
+        return slug
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the ground it covers (normalised WKB at 1e-7 degrees), whatever its name."""
+        shape = shapely.normalize(_rounded(self.geometry))
+        wkb = shapely.to_wkb(shape, byte_order=1, output_dimension=2)
+        return hashlib.sha256(wkb).hexdigest()
+
+    @cached_property
+    def area_km2(self) -> float:
+        """Area on the ellipsoid."""
+        dense = shapely.segmentize(self.geometry, 0.1)
+        area, _ = _GEOD.geometry_area_perimeter(shapely.orient_polygons(dense))
+        return abs(float(area)) / 1e6
+
+    def to_geojson(self) -> dict[str, Any]:
+        """Return it as a GeoJSON Feature."""
+        return {
+            "type": "Feature",
+            "properties": {"name": self.name},
+            "geometry": json.loads(shapely.to_geojson(self.geometry)),
+        }
+
+
+def read_aoi(path: Path | str) -> Aoi:
+    """Read a GeoJSON file: Feature, FeatureCollection (their union) or bare geometry.
+
+    The name is the property ``name`` (or ``Name``, ``NAME``), else the file's. Crossing edges are
+    repaired if that leaves the area as it is.
+
+    Raises:
+        AoiError: The file or its content was refused; the message says why and what to do.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
+        raise AoiError(f"AOI {shown(path)}: is an address, not a file; download it, give the file")
+    path = Path(path)
+    where = f"AOI {shown(path)}"
+    outline = read_outline(path)
+    if _tangled((ring for rings in outline.polygons for ring in rings), MAX_EDGE_PAIRS):
+        raise AoiError(
+            f"{where}: its edges cross or overlap each other too often; "
+            "draw plain outlines that do not overlap"
+        )
+    area = shapely.union_all([_polygon(rings, where) for rings in outline.polygons])
+    geometry = _rounded(area)
+    if problem := _problem(geometry):
+        raise AoiError(f"{where}: {problem}")
+    return Aoi(outline.name or shown(path.stem) or "aoi", geometry)
+
+
+def square_aoi(lat: float, lon: float, radius_km: float = 10) -> Aoi:
+    """Return the square of sides 2 * ``radius_km`` centred on a point (degrees, EPSG:4326).
+
+    Raises:
+        AoiError: A number is out of range.
+    """
+    where = f"center {lat:g},{lon:g}"
+    if not all(math.isfinite(v) for v in (lat, lon, radius_km)):
+        raise AoiError(f"{where}: a number is not finite; give --center LAT,LON --radius KM")
+    if abs(lat) > 90 >= abs(lon):
+        raise AoiError(f"{where}: looks like lon, lat order; give --center LAT,LON")
+    if abs(lat) > MAX_LAT or abs(lon) > 180:
+        raise AoiError(
+            f"{where}: out of range; give LAT,LON in degrees, LAT within {MAX_LAT:g} of the equator"
+        )
+    if not 0.1 <= radius_km <= MAX_RADIUS_KM:
+        raise AoiError(
+            f"{where}: radius {radius_km:g} km is not between 0.1 and {MAX_RADIUS_KM:g}; change it"
+        )
+    ring = square_ring(lon, lat, radius_km * 1000)
+    name = f"center_{lat:.4f}_{lon:.4f}_{radius_km:g}km"
+    return Aoi(name, _rounded(shapely.Polygon(ring)))
+
+
+def _problem(geometry: BaseGeometry) -> str | None:
+    """Return why a geometry cannot be scanned, and the fix, or ``None``; cheapest first."""
+    if geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
+        return "has no area; draw a polygon"
+    west, south, east, north = geometry.bounds
+    if not all(math.isfinite(v) for v in (west, south, east, north)):
+        return "has a coordinate that is not finite; correct it"
+    if max(-west, east) > 180 or max(-south, north) > 90:
+        return "is not in degrees (lon, lat); reproject to EPSG:4326"
+    if east - west > 180:
+        return (
+            f"spans {east - west:.0f} degrees of longitude, as if it crossed the 180th meridian; "
+            "split it there into two files and scan each"
+        )
+    if max(-south, north) > MAX_LAT:
+        return f"reaches latitude {max(-south, north):g}, beyond {MAX_LAT:g}; cut it off there"
+    if geometry.length > MAX_BOUNDARY_DEG:
+        return (
+            f"has a boundary {geometry.length:,.0f} degrees long, more than "
+            f"{MAX_BOUNDARY_DEG:,.0f}; simplify it, or split it and scan the parts"
+        )
+    if not shapely.is_valid(geometry):
+        return f"is not valid ({shown(shapely.is_valid_reason(geometry), 80)}); draw it anew"
+    return None
+
+
+def _polygon(rings: tuple[Ring, ...], where: str) -> BaseGeometry:
+    """Return a valid polygon of its rings, repaired where that leaves its area as it is."""
+    drawn = shapely.Polygon(rings[0], rings[1:])
+    if shapely.is_valid(drawn):
+        return drawn
+    reason = shown(shapely.is_valid_reason(drawn), 80)
+    area: BaseGeometry = shapely.Polygon()
+    edges = sum(len(ring) for ring in rings)
+    if not _tangled(rings, REPAIR_PAIRS + 10 * edges):
+        area = only_area(shapely.make_valid(drawn))
+    if not area.area > 0 or abs(area.area - drawn.area) > REPAIRED * area.area:
+        raise AoiError(
+            f"{where}: a polygon is not valid ({reason}), and a repair would change its area; "
+            "draw it without crossing edges"
+        )
+    return area
+
+
+def only_area(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a geometry, without the points and lines an overlay can leave."""
+    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+        return geometry
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _tangled(rings: Iterable[Ring], limit: int) -> bool:
+    """Tell whether more than ``limit`` pairs of edges lie in each other's boxes, so may cross."""
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    low, high = np.minimum(edges[:, :2], edges[:, 2:]), np.maximum(edges[:, :2], edges[:, 2:])
+    boxes = shapely.box(*low.T, *high.T)
+    tree = shapely.STRtree(boxes)
+    step, pairs = max(1, limit // len(boxes)), 0
+    for start in range(0, len(boxes), step):
+        pairs += tree.query(boxes[start : start + step]).shape[1]
+        if pairs > limit:
+            return True
+    return False
+
+
+def only_area(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a geometry, without the points and lines an overlay can leave."""
+    if geometry.geom_type in ("Polygon", "MultiPolygon"):
+        return geometry
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _check_tangle(rings: list[Ring], where: str) -> None:
+    """Refuse a drawing so full of crossing edges that solving it would take minutes or hours."""
+    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+    low, high = np.minimum(edges[:, :2], edges[:, 2:]), np.maximum(edges[:, :2], edges[:, 2:])
+    boxes = shapely.box(*low.T, *high.T)
+    tree = shapely.STRtree(boxes)
+    step, pairs = max(1, MAX_EDGE_PAIRS // len(boxes)), 0
+    for start in range(0, len(boxes), step):
+        pairs += tree.query(boxes[start : start + step]).shape[1]
+        if pairs > MAX_EDGE_PAIRS:
+            raise AoiError(
+                f"{where}: its edges cross or overlap each other too often; "
+                "draw plain outlines that do not overlap"
+            )
+
+
+def _rounded(geometry: BaseGeometry) -> Any:
+    """Return the polygons at the precision of digests, 2D, rings by the right-hand rule."""
+    shape = shapely.set_precision(shapely.force_2d(geometry), PRECISION_DEG)
+    shape = shapely.set_precision(shape, 0)  # the grid is the digest's; overlays stay exact
+    return shapely.orient_polygons(shapely.transform(shape, lambda c: c + 0.0))

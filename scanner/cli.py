@@ -1,0 +1,200 @@
+"""The command ``mining-scan``. Heavy imports wait until there is something to scan."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanner import __version__
+from scanner.errors import AoiError, ConfigError, ScannerError
+
+if TYPE_CHECKING:
+    from scanner.config import ScanConfig
+    from scanner.run.pipeline import Run
+
+INTERRUPTED = 130
+
+
+class LatLon(click.ParamType[tuple[float, float]]):
+    """``LAT,LON`` in degrees."""
+
+    name = "LAT,LON"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """Parse the two numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            lat, lon = (float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not LAT,LON; write --center=-14.2,-49.4", param, ctx)
+        return lat, lon
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("aoi", required=False, type=click.Path(path_type=Path))
+@click.option("--center", type=LatLon(), help="Scan a square around a point instead of AOI.")
+@click.option("--radius", "radius_km", type=float, metavar="KM", help="Half its side  [10].")
+@click.option("--date", metavar="START/END", help="Days to search, both included  [last 6 months].")
+@click.option(
+    "--catalog",
+    metavar="NAME|URL|FILE",
+    help="planetary-computer, earth-search, demo, a STAC API's URL, or an ItemCollection file"
+    "  [planetary-computer].",
+)
+@click.option("--collection", metavar="ID", help="Collection  [sentinel-2-l2a].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder  [runs/AOI]."
+)
+@click.option("--workers", type=int, metavar="N", help="Worker processes  [one a core].")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, tcp:// or tls://."
+)
+@click.option("--segmenter", metavar="DIR|HUB_ID", help="SegFormer to use  [shipped].")
+@click.option("--classifier", metavar="DIR", help="Chip classifier to use  [shipped].")
+@click.option("--threshold", type=float, metavar="P", help="Score that is mining  [the model's].")
+@click.option("--max-cloud", type=float, metavar="%", help="Cloudier granules are left out  [60].")
+@click.option("--max-scenes", type=int, metavar="N", help="Solar days read for a tile  [6].")
+@click.option("--suspicious-share", type=float, metavar="F", help="A cell with more is classified.")
+@click.option("--suspicious-pixels", type=int, metavar="N", help="... or with this many pixels.")
+@click.option("--min-clear", type=float, metavar="F", help="Less clear is unseen  [0.5].")
+@click.option("--composite", type=click.Choice(["median", "latest-clear"]), help="[median]")
+@click.option("--engine", type=click.Choice(["stackstac", "odc"]), help="[stackstac]")
+@click.option("--also", metavar="gpkg", help="Formats beside GeoParquet, by comma  [gpkg].")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml")
+@click.option("--fresh", is_flag=True, default=None, help="Throw away what the run folder holds.")
+@click.option("--strict", is_flag=True, default=None, help="Dropped scenes end with exit code 1.")
+@click.option("--debug", is_flag=True, help="Log more, and show tracebacks.")
+@click.version_option(__version__, prog_name="mining-scan")
+def main(config_file: Path | None, debug: bool, **options: Any) -> None:
+    """Find mining scars inside AOI (a GeoJSON file), from Sentinel-2 imagery.
+
+    The answer is in the run folder: detections.parquet, cells.parquet, coverage.parquet, run.json. The
+    same command again resumes it. Exit codes: 0 done; 1 done, some tiles failed; 2 input refused;
+    3 the environment stopped the run; 130 interrupted, resumable.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO if debug else logging.WARNING)
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        sys.exit(_run(config_file, given))
+    except ScannerError as error:
+        if debug:
+            raise
+        click.echo(f"mining-scan: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted; resume with: {_command()}", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _run(config_file: Path | None, given: dict[str, Any]) -> int:
+    config = _settings(config_file, given)
+    from scanner.run.pipeline import prepare
+
+    run = prepare(config)
+    _tell_start(run)
+    _scan(run)
+    summary = run.finish()
+    _tell_end(run, summary)
+    failed = bool(summary["tiles"]["failed"])
+    strict = run.config.run.strict and bool(summary["dropped_items"] or summary["advice"])
+    return 1 if failed or strict else 0
+
+
+def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
+    """Layer the settings: defaults, those frozen in the run folder, a config file, the command line."""
+    from scanner.config import ScanConfig
+    from scanner.run.folder import RunFolder
+
+    if isinstance(also := given.get("also"), str):
+        given["also"] = tuple(name for name in also.split(",") if name)
+    config = ScanConfig.from_toml(config_file) if config_file else ScanConfig()
+    if "aoi" in given and "center" in given:
+        raise ConfigError("give either an AOI file or --center LAT,LON, not both")
+    if "radius_km" in given and "center" not in given and config.center is None:
+        raise ConfigError("--radius goes with --center LAT,LON; give both, or an AOI file")
+    if (
+        "aoi" not in given
+        and "center" not in given
+        and config.aoi is None
+        and config.center is None
+    ):
+        raise AoiError("no area; give a GeoJSON file, or --center LAT,LON (see --help)")
+    asked = config.with_values(**given)
+    if config_file is None and not asked.run.fresh:
+        from scanner.run.pipeline import read_area
+        from scanner.run.folder import run_folder
+
+        folder: RunFolder = run_folder(asked, read_area(asked))
+        if (frozen := folder.frozen()) is not None:
+            asked = frozen.with_values(**given)
+    return asked
+
+
+def _tell_start(run: Run) -> None:
+    days = sorted({item.solar_day for item in run.found.items})
+    span = f"{days[0]} to {days[-1]}" if days else "no dates"
+    click.echo(
+        f"{run.aoi.name}: {run.aoi.area_km2:,.0f} km2, {len(run.tiles)} tiles, "
+        f"{len(run.found.items)} scenes, {span}, into {run.folder.path}"
+    )
+    if run.found.advice:
+        click.echo(run.found.advice, err=True)
+
+
+def _scan(run: Run) -> None:
+    from tqdm import tqdm
+
+    todo = run.todo()
+    if len(todo) < len(run.tiles):
+        click.echo(f"resuming: {len(run.tiles) - len(todo)} of {len(run.tiles)} tiles are done")
+    km2 = {tile.tile_id: len(tile.cells) * 0.2304 for tile in todo}
+    seen, mining = 0.0, 0
+    with tqdm(total=len(todo), unit="tile", disable=not todo) as bar:
+        for report in run.scan(todo):
+            seen += km2[report.tile_id]
+            mining += report.mining
+            bar.set_postfix_str(f"{seen:,.0f} km2, {mining} mining cells")
+            bar.update()
+            if not report:
+                tqdm.write(f"tile {report.tile_id} failed: {report.reason}", file=sys.stderr)
+
+
+def _tell_end(run: Run, summary: dict[str, Any]) -> None:
+    hectares = summary["coverage_ha"]
+    area = hectares["area"] or 1.0
+    click.echo(
+        f"{summary['detections']} sites, {summary['detected_ha']:,.1f} ha, "
+        f"at a score of {run.threshold:g} or more\n"
+        f"coverage: {hectares['area']:,.0f} ha; seen clear {100 * hectares['clear'] / area:.1f} %, "
+        f"unseen {100 * hectares['unseen'] / area:.1f} %, failed {100 * hectares['failed'] / area:.1f} %"
+    )
+    if dropped := summary["dropped_items"]:
+        click.echo(
+            f"{len(dropped)} scenes left out, first {dropped[0]['id']}: {dropped[0]['reason']}"
+        )
+    if without := summary["items_without_scl"]:
+        click.echo(f"{len(without)} scenes have no SCL and count as clear wherever they have data")
+    if run.config.search.catalog == "demo":
+        _tell_demo(run)
+    click.echo(f"results in {run.folder.path}: detections.parquet, cells.parquet, coverage.parquet")
+
+
+def _tell_demo(run: Run) -> None:
+    """Print planted mines against found ones; the demo's scenes are synthetic."""
+    from scanner.results.planted import planted_against_found
+
+    click.echo(planted_against_found(run.folder.path))
+
+
+def _command() -> str:
+    """Return the command line as it was typed, without the flag that would start over."""
+    import shlex
+
+    return shlex.join(["mining-scan", *(arg for arg in sys.argv[1:] if arg != "--fresh")])

@@ -1,0 +1,170 @@
+"""The settings of a run: frozen dataclasses, TOML in, TOML out.
+
+Four groups, by what a change of theirs costs:
+
+- ``search`` decides which items are looked at; frozen in the run folder at the first call.
+- ``pixels`` decides every number computed from pixels; a change needs ``--fresh``.
+- ``report`` decides what is made of those numbers; a change reads no pixel again.
+- ``run`` decides how the work is done, never what comes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from scanner.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SearchConfig:
+    """Which items of which catalog."""
+
+    catalog: str = "planetary-computer"
+    """``planetary-computer``, ``earth-search``, ``demo``, a STAC API URL, or an ItemCollection file."""
+    collection: str | None = None
+    """Collection id; ``None`` takes the catalog's default (``sentinel-2-l2a``)."""
+    date: str | None = None
+    """``START/END``, ISO dates, both included; ``None`` is the last 6 months, or every item of a file."""
+    max_cloud: Annotated[float, Field(ge=0, le=100)] = 60
+    """Items with a higher ``eo:cloud_cover`` (percent of the granule) are left out."""
+    token_url: str | None = None
+    """Where signed tokens come from, ``{container}`` replaced; ``None`` lets the catalog decide."""
+    hosts: tuple[str, ...] = ()
+    """Hosts pixels may be read from, besides the catalog's own known ones."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PixelConfig:
+    """How pixels become scores; part of ``run_id``."""
+
+    max_scenes: Annotated[int, Field(ge=1, le=24)] = 6
+    """Solar days read for a tile, at most."""
+    composite: Literal["median", "latest-clear"] = "median"
+    clear_scl: tuple[Annotated[int, Field(ge=1, le=11)], ...] = (2, 4, 5, 6, 7)
+    """SCL classes taken as a clear view of the ground (``imagery.bands.Scl``)."""
+    engine: Literal["stackstac", "odc"] = "stackstac"
+    segmenter: str | None = None
+    """Model directory or hub id; ``None`` is the shipped model."""
+    classifier: str | None = None
+    """Model directory; ``None`` is the shipped model."""
+    smoothing_close: Annotated[int, Field(ge=0, le=31)] = 5
+    """Diameter in pixels of the ellipse the suspicious mask is closed with; 0 leaves it out."""
+    smoothing_open: Annotated[int, Field(ge=0, le=31)] = 0
+    """Diameter in pixels of the ellipse it is then opened with; 0 leaves it out."""
+    suspicious_share: Fraction = 0.02
+    """A cell with more than this share of its clear pixels suspicious becomes a chip."""
+    suspicious_pixels: Annotated[int, Field(ge=1)] = 20
+    """... or one with at least this many suspicious clear pixels (100 m2 each)."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ReportConfig:
+    """What is made of the scores; a change remakes the detections from the parts."""
+
+    threshold: Fraction | None = None
+    """Score from which a cell is mining; ``None`` takes the classifier card's."""
+    min_clear: Fraction = 0.5
+    """A cell seen clear on a smaller fraction is ``unseen``, unless it is mining."""
+    also: tuple[Literal["gpkg"], ...] = ("gpkg",)
+    """Formats written beside GeoParquet."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """How the work is done."""
+
+    out: Path | None = None
+    """Run folder; ``None`` is ``runs/<AOI file stem>``."""
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Local worker processes; ``None`` takes one a core, as memory allows."""
+    scheduler: str | None = None
+    """Address of a running Dask scheduler, ``tcp://...`` or ``tls://...``."""
+    fresh: bool = False
+    """Throw away what an earlier run left in the folder."""
+    strict: bool = False
+    """Dropped items and an empty catalog end with exit code 1 as well."""
+    tries: Annotated[int, Field(ge=1, le=10)] = 3
+    """Times a tile is tried before a scene is dropped, or the tile given up."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScanConfig:
+    """Everything one run needs to know.
+
+    Raises ``ConfigError`` through :func:`scan_config` and :meth:`from_toml`, naming the setting.
+    """
+
+    aoi: Path | None = None
+    center: tuple[float, float] | None = None
+    """(lat, lon) in degrees, instead of ``aoi``."""
+    radius_km: Annotated[float, Field(gt=0, le=500)] = 10
+    search: SearchConfig = field(default_factory=SearchConfig)
+    pixels: PixelConfig = field(default_factory=PixelConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @classmethod
+    def from_toml(cls, path: Path) -> ScanConfig:
+        """Read a config file; unknown keys and values of the wrong type are refused."""
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error}); give a TOML file") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not TOML ({error}); correct that line") from error
+        return scan_config(raw, source=str(path))
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML; settings left to their default of ``None`` are absent."""
+        return tomli_w.dumps(_plain(asdict(self)))
+
+    def with_values(self, **values: Any) -> ScanConfig:
+        """Return a checked copy with settings replaced by name, whatever group they stand in."""
+        raw = asdict(self)
+        for name, value in values.items():
+            home = next((raw[group] for group in GROUPS if name in raw[group]), raw)
+            home[name] = value
+        return scan_config(raw)
+
+
+GROUPS = ("search", "pixels", "report", "run")
+
+
+def scan_config(raw: dict[str, Any], source: str = "settings") -> ScanConfig:
+    """Build a checked :class:`ScanConfig`; ``source`` is named in the message of a ``ConfigError``."""
+    try:
+        return TypeAdapter(ScanConfig).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = first.get("input")
+        raise ConfigError(f"{source}: {where} = {got!r}: {first['msg']}; correct it") from error
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a JSON-able value, the same on every machine (keys sorted)."""
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Turn dataclass dumps into what TOML and JSON know: no ``None``, no ``Path``, no tuples."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    return value

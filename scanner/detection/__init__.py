@@ -1,0 +1,1 @@
+"""From pixels to sites: class maps, cells, scores, detections."""

@@ -1,0 +1,1 @@
+"""What the satellite saw there: catalogs, items, cubes, composites."""

@@ -1,0 +1,197 @@
+"""How pixels are read: GDAL's settings, signatures, and what a failed read tells.
+
+The ways GDAL fails over a network were tried on the versions in the lock file; each setting below
+names what happens without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from scanner.config import SearchConfig
+from scanner.errors import ReadError
+from scanner.imagery.hrefs import SUFFIXES as SUFFIXES
+from scanner.imagery.hrefs import Allowed as Allowed
+from scanner.imagery.hrefs import allowed_for as allowed_for
+from scanner.imagery.hrefs import check_href as check_href
+from scanner.imagery.hrefs import strip_secrets as strip_secrets
+from scanner.imagery.hrefs import unsigned as unsigned
+from scanner.imagery.item import Item
+from scanner.imagery.signing import NoSigner as NoSigner
+from scanner.imagery.signing import PlanetaryComputerSigner as PlanetaryComputerSigner
+from scanner.imagery.signing import Signer as Signer
+from scanner.imagery.signing import TokenSigner as TokenSigner
+from scanner.imagery.signing import signed as signed
+from scanner.imagery.signing import signer_for as signer_for
+
+GDAL_SETTINGS: Final[dict[str, str]] = {
+    # Retries: GDAL's default is none. 429, 500, 502, 503, 504 and connection errors are retried
+    # (GDAL_HTTP_RETRY_CODES); 401, 403 and 404 never are, rightly.
+    "GDAL_HTTP_MAX_RETRY": "5",
+    # First pause in seconds, growing with each retry; the default is 30.
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+    # Whole request and connection, seconds; both are unlimited by default and a stalled body hangs.
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    # Slower than LIMIT bytes a second for TIME seconds is taken as a stall.
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    # No listing of the file's folder, and no look for .aux.xml, .ovr or .msk beside it: each is a
+    # request, and a server that breaks on the listing hung the open past a minute.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # Nothing but images over the network (the path's ending counts; a signature may follow).
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ",".join(SUFFIXES),
+    # One range after the other: parallel ranges are not retried (OSGeo/gdal#12933).
+    "GDAL_HTTP_MULTIRANGE": "SERIAL",
+    # Neighbouring blocks come in one request.
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_VERSION": "2TLS",
+    # Bytes kept of each open file, and of all of them: a COG's header is read once.
+    "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": "5000000",
+    "CPL_VSIL_CURL_CACHE_SIZE": "67108864",
+}
+"""GDAL options for reading pixels (https://gdal.org/en/stable/user/configoptions.html).
+
+``GDAL_NUM_THREADS`` is left out on purpose: threaded GeoTIFF reads are not retried before GDAL
+3.11 (OSGeo/gdal#12426), and parallelism is Dask's.
+"""
+
+SKIPPED_DRIVERS: Final = (
+    "VRT", "GTI", "STACIT", "STACTA", "HTTP", "WMS", "WMTS", "WCS", "KMLSUPEROVERLAY",
+    "PLMOSAIC", "EEDAI",
+)  # fmt: skip
+"""GDAL drivers whose files point at other files or services. GDAL picks a driver by content, so
+without this an ``evil.tif`` holding a VRT returns the bytes of any file of the machine."""
+
+CACHE_MB: Final = "256"
+"""Megabytes of decoded blocks a process keeps (``GDAL_CACHEMAX``); the default is 5 % of the
+machine's memory in every process. rasterio takes no text for it, so the environment tells it."""
+
+_REFUSED = re.compile(
+    r"(HTTP (response|error|status)\s*(code)?\s*:?\s*|status(_code)?[ =:]+|^)(401|403)\b"
+    r"|\b(401|403) (Client Error|Forbidden|Unauthorized)|AuthenticationFailed|AccessDenied",
+    re.IGNORECASE,
+)
+
+
+def gdal_env(search: SearchConfig, *, retry: bool = False) -> dict[str, str]:
+    """Return GDAL's options for reading this catalog's pixels.
+
+    GDAL remembers in a process that an address failed to open and then fails again without
+    asking. ``retry=True`` adds ``CPL_VSIL_CURL_NON_CACHED``, so that a second try is a real one.
+    """
+    env = dict(GDAL_SETTINGS)
+    if retry:
+        env["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/"
+    return env
+
+
+def harden_gdal() -> None:
+    """Tell GDAL through the environment to leave out drivers that follow other files.
+
+    Bounds its block cache as well.
+
+    Must run before rasterio is imported, in workers too: GDAL reads ``GDAL_SKIP`` once.
+    """
+    wanted = [*SKIPPED_DRIVERS, *(("GDALG",) if _gdal_has_pipelines() else ())]
+    have = os.environ.get("GDAL_SKIP", "").replace(",", " ").split()
+    os.environ["GDAL_SKIP"] = ",".join([*have, *(name for name in wanted if name not in have)])
+    os.environ.setdefault("GDAL_CACHEMAX", CACHE_MB)
+
+
+def _gdal_has_pipelines() -> bool:
+    """Tell whether rasterio brings GDAL >= 3.11, whose GDALG driver runs pipelines from a file."""
+    try:
+        major, minor = metadata.version("rasterio").split(".")[:2]
+    except metadata.PackageNotFoundError:
+        return False
+    return (int(major), int(minor)) >= (1, 5)
+
+
+def check_hardened() -> None:
+    """Raise ``ReadError`` when GDAL was loaded with a driver that follows other files."""
+    import rasterio
+
+    with rasterio.Env() as env:  # type: ignore[no-untyped-call]
+        left = sorted({*SKIPPED_DRIVERS, "GDALG"} & set(env.drivers()))
+    if left:
+        raise ReadError(
+            f"GDAL: its driver {', '.join(left)} is active, with which a scene could name any "
+            "file of this machine; import scanner before rasterio, or set GDAL_SKIP="
+            f"{','.join(SKIPPED_DRIVERS)}"
+        )
+
+
+def is_refused(error: BaseException) -> bool:
+    """Tell whether a read failed by 401 or 403: a missing, wrong or expired signature."""
+    for one in _chain(error):
+        response = getattr(one, "response", None)
+        if getattr(response, "status_code", None) in (401, 403):
+            return True
+        if _REFUSED.search(str(one)):
+            return True
+    return False
+
+
+def culprit(error: BaseException, items: Iterable[Item]) -> Item | None:
+    """Return the item whose asset an exception (or its causes) names, or ``None``.
+
+    Looked for, outermost text first: the unsigned href, then its path, then the file's name where
+    one item alone has it (GDAL tells no more than that when a block fails).
+    """
+    needles = [(item, href) for item in items for href in _hrefs(item)]
+    texts = [unquote(text) for one in _chain(error) for text in _texts(one)]
+    for shorten in (_whole, _path, _name):
+        for text in texts:
+            found = [(len(n), i) for i, h in needles if (n := shorten(unquote(h))) and n in text]
+            longest = max((size for size, _ in found), default=0)
+            hit = {id(item): item for size, item in found if size == longest}
+            if len(hit) == 1 or (hit and shorten is _whole):
+                return next(iter(hit.values()))
+    return None
+
+
+def _hrefs(item: Item) -> list[str]:
+    return [unsigned(str(a["href"])) for a in item.assets.values() if a.get("href")]
+
+
+def _whole(href: str) -> str:
+    return href
+
+
+def _path(href: str) -> str:
+    path = urlsplit(href).path
+    return path if path.count("/") > 1 else ""
+
+
+def _name(href: str) -> str:
+    return href.rpartition("/")[2]
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    href = getattr(error, "href", None)
+    if isinstance(href, str):
+        yield unsigned(href)
+    yield str(error)
+    yield from (repr(one) for one in error.args if isinstance(one, BaseException))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, its causes, contexts and the exceptions in its arguments, once each."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo and len(seen) < 100:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inside = [arg for arg in one.args if isinstance(arg, BaseException)]
+        todo += [*inside, one.__cause__, one.__context__]
+        todo += list(getattr(one, "exceptions", ()))

@@ -1,0 +1,198 @@
+"""Which scenes exist: the Planetary Computer, Earth Search, any STAC API, a file, the demo.
+
+:func:`search_items` returns all items or raises: half an answer would read as "no mine there".
+An empty answer is none of both: it comes back with advice on what to widen.
+"""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import shapely
+
+from scanner.area.grid import Tile, tiles, to_geographic
+from scanner.config import SearchConfig
+from scanner.errors import ConfigError
+from scanner.imagery.choose import Chooser, Span
+from scanner.imagery.hrefs import absolute, allowed_for, api_url, strip_secrets
+from scanner.imagery.item import Item
+from scanner.imagery.snapshot import Dropped as Dropped
+from scanner.imagery.snapshot import ItemSet as ItemSet
+from scanner.imagery.snapshot import read_items as read_items
+from scanner.imagery.snapshot import read_json
+from scanner.imagery.snapshot import write_items as write_items
+
+if TYPE_CHECKING:
+    from scanner.area.aoi import Aoi
+
+DEFAULT_MONTHS: Final = 6
+"""Months up to today that are searched where no date is given."""
+
+WIDER_YEARS: Final = 2
+"""Years before and after the dates in which an empty search looks for something to advise."""
+
+_EVER: Final = (dt.date.min, dt.date.max)
+
+
+def search_items(aoi: Aoi, search: SearchConfig, out: Path | None = None) -> ItemSet:
+    """Return every usable item whose footprint meets a tile of ``aoi``.
+
+    Not the outline decides but its tiles with their halos: a tile's result must not depend on
+    which AOI asked for it. ``out`` is the run folder; the demo makes its scenes in ``out/scenes``.
+
+    Raises ``ConfigError`` for a refused date, catalog or host, ``CatalogError`` where the catalog
+    did not answer completely.
+    """
+    span = parse_dates(search.date) if search.date is not None else None
+    url = api_url(search)
+    if url is not None:
+        return _search_api(aoi, search, url, span or last_months())
+    if search.catalog == "demo":
+        from scanner.imagery.demo import make_scenes
+
+        path = make_scenes((out or Path("runs") / "demo") / "scenes")
+    else:
+        path = Path(search.catalog)
+    return _search_file(aoi, search, path, span)
+
+
+def _search_file(aoi: Aoi, search: SearchConfig, path: Path, span: Span | None) -> ItemSet:
+    """Filter the items of an ItemCollection file (or a single item's)."""
+    document = read_json(path)
+    features = document.get("features", [document] if document.get("type") == "Feature" else None)
+    if not isinstance(features, list):
+        raise ConfigError(f"{path}: holds no items; give an ItemCollection (FeatureCollection)")
+    folder = path.resolve().parent
+    wanted = [raw for raw in features if _of_collection(raw, search.collection)]
+
+    def choose(span: Span | None, cloud: float) -> Chooser:
+        chooser = Chooser(reach_of(aoi), allowed_for(search, folder), span, cloud)
+        for raw in wanted:
+            chooser.take(raw, lambda href: absolute(href, folder))
+        return chooser
+
+    return _answer(
+        aoi, search, span, choose(span, search.max_cloud), lambda s, c: len(choose(s, c).kept)
+    )
+
+
+def _of_collection(raw: object, collection: str | None) -> bool:
+    return collection is None or (isinstance(raw, dict) and raw.get("collection") == collection)
+
+
+def _search_api(aoi: Aoi, search: SearchConfig, url: str, span: Span) -> ItemSet:
+    """Ask a STAC API, all pages of it."""
+    from scanner.imagery.stac_api import StacSearch
+
+    reach = reach_of(aoi)
+    chooser = Chooser(reach, allowed_for(search), span, search.max_cloud)
+    api = StacSearch(url, search.collection or "sentinel-2-l2a", reach)
+    for raw in api.items(span, search.max_cloud):
+        chooser.take(raw, lambda href: absolute(href, None))
+    return _answer(aoi, search, span, chooser, api.count)
+
+
+def _answer(
+    aoi: Aoi,
+    search: SearchConfig,
+    span: Span | None,
+    chooser: Chooser,
+    count: Callable[[Span | None, float], int | None],
+) -> ItemSet:
+    items, dropped = chooser.result()
+    if not any(shapely.intersects(aoi.geometry, item.footprint) for item in items):
+        items = ()
+    days = [item.datetime.date() for item in items]
+    resolved = span or ((min(days), max(days)) if days else None)
+    date = f"{resolved[0]}/{resolved[1]}" if resolved else "../.."
+    advice = None if items else advise(search, span, dropped, count)
+    return ItemSet(items, dropped, date, advice)
+
+
+def advise(
+    search: SearchConfig,
+    span: Span | None,
+    dropped: tuple[Dropped, ...],
+    count: Callable[[Span | None, float], int | None],
+) -> str:
+    """Return one line telling which of dates, cloud limit and area left nothing over.
+
+    ``count(span, cloud)`` tells how many items a wider search would find, ``None`` if unknown.
+    """
+    where = f"{strip_secrets(search.catalog)}: no usable item over the area"
+    dates = f"in {span[0]}/{span[1]}" if span else "at any date"
+    if dropped:
+        return f"{where} {dates}: {len(dropped)} refused, first {dropped[0].reason}"
+    if search.max_cloud < 100 and (more := count(span, 100)):
+        return (
+            f"{where} {dates} with cloud up to {search.max_cloud:g} %; at least {more} have "
+            "more: raise --max-cloud, or widen --date"
+        )
+    if span is not None:
+        wide = _years(span[0], -WIDER_YEARS), _years(span[1], WIDER_YEARS)
+        if more := count(wide, 100):
+            return f"{where} {dates}; at least {more} in {wide[0]}/{wide[1]}: widen --date" + (
+                " and raise --max-cloud" if not count(wide, search.max_cloud) else ""
+            )
+    return (
+        f"{where} {dates}, nor near it in time: check the area (latitude and longitude swapped?), "
+        "or choose another --catalog or --collection"
+    )
+
+
+def parse_dates(text: str) -> Span:
+    """Return (first, last) day of ``START/END``, both included; ``ConfigError`` with the fix."""
+    parts = text.split("/")
+    fix = "give --date START/END, as in 2026-01-01/2026-06-30"
+    if len(parts) != 2 or not all(parts) or ".." in parts:
+        raise ConfigError(f"--date {text[:80]!r}: needs a first and a last day; {fix}")
+    try:
+        start, end = (dt.datetime.strptime(part, "%Y-%m-%d").date() for part in parts)
+    except ValueError as error:
+        raise ConfigError(f"--date {text[:80]!r}: {error}; {fix}") from error
+    if start > end:
+        raise ConfigError(f"--date {text}: ends before it starts; swap them: --date {end}/{start}")
+    return start, end
+
+
+def last_months(today: dt.date | None = None, months: int = DEFAULT_MONTHS) -> Span:
+    """Return the last ``months`` months up to today (UTC)."""
+    end = today or dt.datetime.now(dt.UTC).date()
+    year, month = divmod(end.year * 12 + end.month - 1 - months, 12)
+    day = min(end.day, calendar.monthrange(year, month + 1)[1])
+    return dt.date(year, month + 1, day), end
+
+
+def _years(day: dt.date, years: int) -> dt.date:
+    """Return ``day`` some years later, kept inside what dates can hold."""
+    year = min(max(day.year + years, _EVER[0].year), _EVER[1].year)
+    return day.replace(year=year, day=min(day.day, calendar.monthrange(year, day.month)[1]))
+
+
+def chunk_footprint(tile: Tile) -> shapely.Polygon:
+    """Return core + halo of a tile as a polygon in EPSG:4326, with three points a side."""
+    xmin, ymin, xmax, ymax = tile.bounds
+    x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
+    ring_x = np.array([xmin, x, xmax, xmax, xmax, x, xmin, xmin])
+    ring_y = np.array([ymin, ymin, ymin, y, ymax, ymax, ymax, y])
+    lon, lat = to_geographic(tile.epsg, ring_x, ring_y)
+    return shapely.Polygon(np.column_stack((lon, lat)))
+
+
+def reach_of(aoi: Aoi) -> Any:
+    """Return the ground whose pixels may matter: all tiles of ``aoi`` with their halos."""
+    return shapely.union_all([chunk_footprint(tile) for tile in tiles(aoi)])
+
+
+def items_of_tile(items: Iterable[Item], tile: Tile) -> list[Item]:
+    """Return the items whose footprint meets the tile's chunk (core + halo), in their order."""
+    chosen = list(items)
+    ground = chunk_footprint(tile)
+    shapely.prepare(ground)
+    meets = shapely.intersects(ground, np.array([item.footprint for item in chosen], dtype=object))
+    return [item for item, here in zip(chosen, np.atleast_1d(meets), strict=True) if here]

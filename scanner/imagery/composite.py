@@ -1,0 +1,182 @@
+"""Many dates to one picture: the clear median, how clear each day was, and what was never clear.
+
+Every observation of a pixel has a rank: 0 is a clear view, higher ranks are worse and worse views, and
+``NO_VIEW`` is nodata. A pixel is composed from the observations of its best rank alone, so that clear
+views win, and a pixel that was never clear still shows its least bad value while staying unclear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from scanner.imagery.bands import NODATA, RESOLUTION, SCL_RESOLUTION, Scl
+from scanner.imagery.reflectance import to_reflectance
+
+NO_VIEW: Final = 255
+"""Rank of a pixel without data."""
+
+UNCLEAR_RANKS: Final[dict[int, int]] = {
+    Scl.THIN_CIRRUS: 1,
+    Scl.CLOUD_SHADOW: 3,
+    Scl.CLOUD_MEDIUM: 4,
+    Scl.SNOW: 4,
+    Scl.CLOUD_HIGH: 5,
+    Scl.SATURATED: 6,
+    Scl.NODATA: 7,
+}
+"""How bad a view is where its class is not taken as clear; classes not named here have rank 2."""
+
+MAX_DAYS: Final = 24
+"""Days a composite can hold: the plane of clear days is a bit set kept exactly in float32."""
+
+STRIP: Final = 134
+"""Rows composed at a time (2144 = 16 x 134), which bounds the memory of many dates."""
+
+
+def clear_mask(scl: NDArray[Any], clear_scl: Sequence[int]) -> NDArray[np.bool_]:
+    """Return where ``scl`` is a clear view of the ground."""
+    return np.isin(scl, list(clear_scl))
+
+
+def scl_rank(scl: NDArray[Any], clear_scl: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the rank of each SCL pixel: 0 clear, then worse and worse, ``NO_VIEW`` for nodata."""
+    table = np.full(256, 2, dtype=np.uint8)
+    for value, rank in UNCLEAR_RANKS.items():
+        table[value] = rank
+    table[list(clear_scl)] = 0
+    table[Scl.NODATA] = NO_VIEW
+    return table[scl]
+
+
+def day_ranks(
+    ranks: NDArray[np.uint8], day_of_item: Sequence[int], n_days: int
+) -> NDArray[np.uint8]:
+    """Return the best rank of each solar day (day, ...) from ranks an item (item, ...)."""
+    best = np.full((n_days, *ranks.shape[1:]), NO_VIEW, dtype=np.uint8)
+    for index, day in enumerate(day_of_item):
+        np.minimum(best[day], ranks[index], out=best[day])
+    return best
+
+
+def composite(
+    cube: xr.DataArray,
+    scl: xr.DataArray | None,
+    *,
+    offsets: Sequence[int],
+    has_scl: Sequence[bool],
+    clear_scl: Sequence[int],
+    method: str = "median",
+    refused: da.Array | None = None,
+) -> xr.DataArray:
+    """Return the lazy composite of a one-chunk cube, dims (band, y, x), float32.
+
+    The bands hold reflectance 0..1, NaN where no day has data; one more band ``clear_days`` holds, as an
+    exact integer, a bit set of the solar days (in order of time) that saw the pixel clear.
+
+    Args:
+        cube: DN (item, band, y, x) at 10 m, a single chunk.
+        scl: SCL (item, 1, y/2, x/2) at 20 m of the items that have one, same order; ``None`` for none.
+        offsets: DN to add, one an item (``reflectance.resolve_offset``).
+        has_scl: which items have an SCL; the others count as clear wherever they have data.
+        clear_scl: SCL classes taken as clear.
+        method: ``median`` (the lower median, so of two values the darker) or ``latest-clear``.
+        refused: lazy (item,); where one holds anything true (a reason), its pixels are not used.
+    """
+    days = [str(day)[:10] for day in cube.solar_day.values]
+    distinct = sorted(set(days))
+    if len(distinct) > MAX_DAYS:
+        raise ValueError(f"{len(distinct)} solar days; a composite holds {MAX_DAYS} at most")
+    bands = [*cube.band.values.tolist(), "clear_days"]
+    n_items, _, height, width = cube.shape
+    data = da.map_blocks(
+        _composite_block,
+        cube.data,
+        da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1) if scl is None else scl.data,
+        da.zeros(n_items, dtype=bool, chunks=-1) if refused is None else refused,
+        offsets=np.asarray(offsets, dtype=np.int32),
+        has_scl=tuple(has_scl),
+        day_of_item=[distinct.index(day) for day in days],
+        clear_scl=tuple(clear_scl),
+        latest=method == "latest-clear",
+        drop_axis=[0],
+        chunks=((len(bands),), (height,), (width,)),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), dtype=np.float32),
+    )
+    coords = {"band": bands, "y": cube.y, "x": cube.x}
+    return xr.DataArray(
+        data, dims=("band", "y", "x"), coords=coords, attrs={**cube.attrs, "days": distinct}
+    )
+
+
+def _composite_block(
+    dn: NDArray[np.uint16],
+    scl: NDArray[np.uint8],
+    refused: NDArray[np.bool_],
+    *,
+    offsets: NDArray[np.int32],
+    has_scl: tuple[bool, ...],
+    day_of_item: list[int],
+    clear_scl: tuple[int, ...],
+    latest: bool,
+) -> NDArray[np.float32]:
+    n_items, n_bands, height, width = dn.shape
+    out = np.empty((n_bands + 1, height, width), dtype=np.float32)
+    factor = SCL_RESOLUTION // RESOLUTION
+    for top in range(0, height, STRIP):
+        rows = slice(top, min(top + STRIP, height))
+        strip = dn[:, :, rows]
+        ranks = np.zeros((n_items, strip.shape[2], width), dtype=np.uint8)
+        position = 0
+        for index in range(n_items):
+            if has_scl[index]:
+                coarse = scl[position, 0, rows.start // factor : -(-rows.stop // factor)]
+                fine = np.repeat(np.repeat(coarse, factor, axis=0), factor, axis=1)
+                ranks[index] = scl_rank(fine, clear_scl)[: strip.shape[2], :width]
+                # pixels with data where the SCL has none are views, if bad ones
+                ranks[index][ranks[index] == NO_VIEW] = UNCLEAR_RANKS[Scl.NODATA]
+                position += 1
+            ranks[index][(strip[index] == NODATA).any(axis=0) | bool(refused[index])] = NO_VIEW
+        values = to_reflectance(strip, offsets)
+        out[:-1, rows], out[-1, rows] = compose(values, ranks, day_of_item, latest=latest)
+    return out
+
+
+def compose(
+    values: NDArray[np.float32],
+    ranks: NDArray[np.uint8],
+    day_of_item: Sequence[int],
+    *,
+    latest: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compose reflectance (item, band, y, x) under ranks (item, y, x).
+
+    Returns the picture (band, y, x) and the bit set of clear days (y, x). Items of one solar day are
+    first made one: per pixel the item of the better rank, the earlier of equals.
+    """
+    n_days = max(day_of_item) + 1
+    day_rank = day_ranks(ranks, day_of_item, n_days)
+    by_day = np.full((n_days, *values.shape[1:]), np.nan, dtype=np.float32)
+    for index in reversed(range(len(day_of_item))):
+        day = day_of_item[index]
+        taken = (ranks[index] == day_rank[day]) & (ranks[index] != NO_VIEW)
+        np.copyto(by_day[day], values[index], where=taken)
+    use = (day_rank == day_rank.min(axis=0)) & (day_rank != NO_VIEW)
+    count = use.sum(axis=0)
+    if latest:
+        pick = n_days - 1 - np.argmax(use[::-1], axis=0)
+    else:
+        by_day[np.broadcast_to(~use[:, None], by_day.shape)] = np.nan
+        by_day.sort(axis=0)  # NaN last
+        pick = np.maximum(count - 1, 0) // 2
+    picture = np.take_along_axis(by_day, pick[None, None], axis=0)[0]
+    picture[:, count == 0] = np.nan
+    bits = (2.0 ** np.arange(n_days, dtype=np.float32)).reshape(-1, 1, 1)
+    clear_days = ((day_rank == 0) * bits).sum(axis=0, dtype=np.float32)
+    return picture, clear_days

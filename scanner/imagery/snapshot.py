@@ -1,0 +1,114 @@
+"""``items.json``: what a search found, kept so that a later call looks at the very same items."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from scanner.errors import ConfigError, OutputError
+from scanner.imagery.hrefs import strip_secrets, unsigned
+from scanner.imagery.item import Item
+
+MAX_BYTES: Final = 1_000_000_000
+"""Size of an ItemCollection file from which it is refused (50,000 items of ours take half)."""
+
+_MEMBER: Final = "mining_scan"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An item that was found but is not looked at, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ItemSet:
+    """The items of a run, sorted by (datetime, id), with absolute unsigned hrefs."""
+
+    items: tuple[Item, ...]
+    dropped: tuple[Dropped, ...] = ()
+    date: str = "../.."
+    """Resolved ``START/END``, both included; ``../..`` for a file without any item."""
+    advice: str | None = None
+    """Where nothing was found: what to widen."""
+
+
+def write_items(path: Path, found: ItemSet) -> None:
+    """Write ``found`` as an ItemCollection, whole or not at all; ``OutputError`` if it cannot be.
+
+    Hrefs are stripped of queries once more, so that no token ever lies in a run folder.
+    """
+    document = {
+        "type": "FeatureCollection",
+        "features": [item.with_hrefs(unsigned).raw for item in found.items],
+        _MEMBER: {
+            "date": found.date,
+            "dropped": [{"id": one.id, "reason": one.reason} for one in found.dropped],
+            "advice": found.advice,
+        },
+    }
+    handle, name = -1, ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".items-", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "free space, or choose another --out"
+        ) from error
+
+
+def read_items(path: Path) -> ItemSet:
+    """Read what :func:`write_items` wrote; ``OutputError`` where it is damaged or not ours."""
+    try:
+        document = read_json(path, OutputError)
+        about = document[_MEMBER]
+        return ItemSet(
+            tuple(Item(raw) for raw in document["features"] if raw["id"]),
+            tuple(Dropped(str(one["id"]), str(one["reason"])) for one in about["dropped"]),
+            str(about["date"]),
+            None if about["advice"] is None else str(about["advice"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise OutputError(f"{path}: is not a run's list of items; use --fresh") from error
+
+
+def read_json(path: Path, refuse: Callable[[str], Exception] = ConfigError) -> dict[str, Any]:
+    """Return a JSON object from a file of bounded size; NaN, Infinity and deep nesting refused."""
+
+    def no_number(text: str) -> float:
+        raise ValueError(f"holds {text}, which JSON does not know")
+
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise refuse(
+                f"{path}: {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}; cut it into parts"
+            )
+        document = json.loads(path.read_bytes(), parse_constant=no_number)
+    except FileNotFoundError as error:
+        raise refuse(
+            f"{path}: no such file; give a STAC API's address, a file or a name"
+        ) from error
+    except OSError as error:
+        raise refuse(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        text = strip_secrets(str(error))[:200]
+        raise refuse(f"{path}: not JSON ({text}); give an ItemCollection file") from error
+    if not isinstance(document, dict):
+        raise refuse(f"{path}: not a JSON object; give an ItemCollection file")
+    return document

@@ -1,0 +1,1 @@
+"""What can be recognised: model cards, the segmenter, the classifier."""

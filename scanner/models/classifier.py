@@ -1,0 +1,156 @@
+"""Mine or not: a ResNet on chips behind a Protocol, one copy a process."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from scanner.errors import ModelError
+from scanner.models.card import Calibration, ModelCard
+from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights, shipped
+
+BATCH = 32
+"""Chips a forward pass; the last batch is filled up, so no score depends on how many there are."""
+BACKBONES = ("resnet18", "resnet34")
+"""Networks of torchvision a card may name."""
+
+
+class Classifier(Protocol):
+    """What the scan needs of a chip model."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model is, needs and was measured to do."""
+        ...
+
+    def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reflectance 0..1 (n, band, 48, 48), NaN nodata -> calibrated scores 0..1 (n,)."""
+        ...
+
+
+class ChipNet(nn.Module):
+    """torchvision's ResNet on scaled bands and a second copy of them, normalised within the chip.
+
+    The second copy (minus the chip's median, over its mean absolute deviation) does not change
+    with haze or processing level, which add to and multiply a band nearly evenly over 480 m.
+    """
+
+    def __init__(self, bands: int, backbone: str = "resnet18", dropout: float = 0.0) -> None:
+        super().__init__()
+        from torchvision import models
+
+        net: Any = getattr(models, backbone)(weights=None)
+        first = net.conv1
+        net.conv1 = nn.Conv2d(
+            2 * bands,
+            first.out_channels,
+            first.kernel_size,
+            first.stride,
+            first.padding,
+            bias=False,
+        )
+        net.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(net.fc.in_features, 1))
+        self.net = net
+
+    def forward(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Scaled bands (n, band, y, x) -> logits (n,)."""
+        centred = scaled - scaled.flatten(2).median(2).values[..., None, None]
+        spread = centred.abs().mean((2, 3), keepdim=True)
+        relative = (centred / (spread + 0.02)).clamp(-6, 6)
+        logits: torch.Tensor = self.net(torch.cat([scaled, relative], 1))
+        return logits.squeeze(1)
+
+
+class ResnetClassifier:
+    """A :class:`ChipNet` with its card: scaling before, flips and calibration after."""
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        if card.calibration is None:
+            raise ModelError(f"{card.name}: no calibration; a classifier's card needs one")
+        self._network = network.eval()
+        self._card = card
+        self._calibration = card.calibration
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model is, needs and was measured to do."""
+        return self._card
+
+    def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return calibrated scores, float32 (n,); see :class:`Classifier`."""
+        scores = calibrate(self.logits(reflectance), self._calibration)
+        bad = int(np.count_nonzero(~np.isfinite(scores)))
+        if bad:
+            raise ModelError(
+                f"{self._card.name}: {bad} of {len(scores)} scores are not numbers; "
+                "report it with the tile's id"
+            )
+        return scores
+
+    def logits(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the network's mean logit over the card's flips, float32 (n,), uncalibrated."""
+        inputs = self._card.inputs(reflectance)
+        n = len(inputs)
+        filled = -(-n // BATCH) * BATCH
+        inputs = np.pad(inputs, ((0, filled - n), (0, 0), (0, 0), (0, 0)))
+        out = np.empty(filled, np.float32)
+        with torch.inference_mode():
+            for start in range(0, filled, BATCH):
+                batch = torch.from_numpy(inputs[start : start + BATCH])
+                out[start : start + BATCH] = self._flipped(batch).numpy()
+        return out[:n]
+
+    def _flipped(self, batch: torch.Tensor) -> torch.Tensor:
+        """Mean logit over the first ``flips`` of the eight symmetries of a square."""
+        flips = int(self._card.config.get("flips", 1))
+        views = [
+            torch.rot90(view, turn, (2, 3))
+            for turn in (0, 2, 1, 3)
+            for view in (batch, batch.flip(3))
+        ]
+        return torch.stack([self._network(view) for view in views[:flips]]).mean(0)
+
+
+def calibrate(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """Turn logits into scores 0..1 at the calibration's prevalence."""
+    shifted = calibration.a * logits.astype(np.float64) + calibration.b
+    return (0.5 * (1 + np.tanh(0.5 * shifted))).astype(np.float32)
+
+
+def load_classifier(name: str | Path | None = None) -> Classifier:
+    """Load the shipped classifier or a model directory, once a process.
+
+    Raises ``ModelError`` if it is not what it should be; there is no fallback to another one.
+    """
+    folder = shipped("classifier") if name is None else Path(name)
+    return _load(folder, ModelCard.read(folder).sha256)
+
+
+@cache
+def _load(folder: Path, sha256: str) -> Classifier:
+    card = ModelCard.read(folder)
+    if card.task != "classification":
+        raise ModelError(f"{folder / CARD_FILE}: a model for {card.task}; give a classifier")
+    path = folder / WEIGHTS_FILE
+    try:
+        network = build_network(card.config)
+        network.load_state_dict(read_weights(path, sha256), strict=True)
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path}: does not fit mining:config of its card ({first}); fetch the model again"
+        ) from error
+    return ResnetClassifier(network.float(), card)
+
+
+def build_network(config: dict[str, Any]) -> ChipNet:
+    """Build a :class:`ChipNet` without weights from the ``config`` of a card."""
+    if config["backbone"] not in BACKBONES:
+        raise ValueError(f"backbone {config['backbone']!r}, known are {', '.join(BACKBONES)}")
+    return ChipNet(int(config["bands"]), config["backbone"], float(config.get("dropout", 0)))

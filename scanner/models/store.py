@@ -1,0 +1,85 @@
+"""The files of a model directory: small JSON and safetensors, and nothing that can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from scanner.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CARD_FILE: Final = "card.json"
+WEIGHTS_FILE: Final = "model.safetensors"
+MAX_CARD_BYTES: Final = 1 << 20
+MAX_WEIGHTS_BYTES: Final = 1 << 30
+
+
+def shipped(kind: str) -> Path:
+    """Return the directory of the model that comes with the package."""
+    return Path(str(files("scanner"))) / "weights" / kind
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON object of a model directory; ``ModelError`` if it is none."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_CARD_BYTES:
+            raise ModelError(f"{path}: {size} bytes, at most {MAX_CARD_BYTES}; this is no card")
+        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); give a model directory"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error}); fetch the model again") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path}: JSON, but no object; fetch the model again")
+    return raw
+
+
+def weights_digest(path: Path) -> str:
+    """Return the sha256 of a safetensors file; ``ModelError`` if there is none."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_WEIGHTS_BYTES:
+            raise ModelError(
+                f"{path}: {size} bytes, at most {MAX_WEIGHTS_BYTES} are read; use a smaller model"
+            )
+        with path.open("rb") as file:
+            head = file.read(9)
+            if len(head) < 9 or head[8:] != b"{" or int.from_bytes(head[:8], "little") > size - 8:
+                raise ModelError(
+                    f"{path}: no safetensors file (a pickle renamed, or cut short); "
+                    "save the weights with safetensors"
+                )
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); give a directory with {WEIGHTS_FILE}"
+        ) from error
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors of a weights file, from the very bytes whose digest is checked."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(f"{path}: changed while it was read; run again")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path}: not read as safetensors ({error}); fetch the model again"
+        ) from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,1 @@
+"""What people open: atomic files, GeoParquet, coverage."""

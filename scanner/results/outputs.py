@@ -1,0 +1,218 @@
+"""Files people open, written whole or not at all: parts, GeoParquet, GeoPackage."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import geopandas as gpd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scanner.errors import OutputError
+
+PIECE = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("component", pa.int32()),
+        ("component_px", pa.int32()),
+        ("px", pa.int32()),
+        ("geometry", pa.binary()),
+    ]
+)
+
+PART_SCHEMA: Final = pa.schema(
+    [
+        ("cell_id", pa.string()),
+        ("row", pa.int16()),
+        ("col", pa.int16()),
+        ("clear_fraction", pa.float64()),
+        ("suspicious_fraction", pa.float64()),
+        ("score", pa.float64()),
+        ("days", pa.uint32()),
+        ("pieces", pa.list_(PIECE)),
+    ]
+)
+"""One row an AOI cell of a tile: what was measured there, before any threshold."""
+
+_GEOPARQUET: Final = {
+    "schema_version": "1.1.0",
+    "write_covering_bbox": True,
+    "index": False,
+    "geometry_encoding": "WKB",
+}
+_PARQUET: Final = {"compression": "zstd", "compression_level": 15}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, moved there when the block ends without an error.
+
+    Raises ``OutputError`` naming the path where the disk refuses (full, read-only).
+    """
+    scratch: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=f".{path.name}", dir=path.parent)
+        os.close(handle)
+        scratch = Path(name)
+        scratch.unlink()  # some writers refuse to write over a file
+        yield scratch
+        with scratch.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another --out"
+        ) from error
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented, keys in their order, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tile results of one run, each a table and, written after it, a marker with its digest.
+
+    A tile is done when its marker stands, belongs to this run and fits the table.
+    """
+
+    folder: Path
+    run_id: str
+
+    def write(self, tile_id: str, table: pa.Table, report: dict[str, Any]) -> None:
+        """Save a tile: table first, read back, then the marker with the tile's report."""
+        path = self.folder / f"{tile_id}.parquet"
+        with atomic_path(path) as scratch:
+            pq.write_table(table.cast(PART_SCHEMA), scratch, **_PARQUET)
+            if pq.read_metadata(scratch).num_rows != table.num_rows:
+                raise OutputError(f"{path}: could not be read back after writing; check the disk")
+        marker = {"run_id": self.run_id, "sha256": _sha256(path), "report": report}
+        write_json(self.folder / f"{tile_id}.json", marker)
+
+    def report(self, tile_id: str) -> dict[str, Any] | None:
+        """Return the report of a finished tile, or ``None`` where it must be done (again)."""
+        try:
+            marker = json.loads((self.folder / f"{tile_id}.json").read_text(encoding="utf-8"))
+            path = self.folder / f"{tile_id}.parquet"
+            if marker["run_id"] != self.run_id or marker["sha256"] != _sha256(path):
+                return None
+            report = marker["report"]
+        except (OSError, ValueError, KeyError, TypeError):  # absent, cut or not ours: do it again
+            return None
+        return dict(report)
+
+    def table(self, tile_id: str) -> pa.Table:
+        """Return the table of a finished tile."""
+        return pq.read_table(self.folder / f"{tile_id}.parquet", schema=PART_SCHEMA)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class GeoParquetWriter:
+    """GeoParquet 1.1 in pieces: geopandas encodes each, so memory follows the piece, not the whole.
+
+    Args:
+        path: where the file appears when :meth:`close` is called.
+        schema: columns besides the geometry, in order; each piece is cast to it.
+        bounds: (west, south, east, north) of all geometry to come, degrees.
+        geometry_types: what may come, such as ``["Polygon"]``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        bounds: tuple[float, float, float, float] | None,
+        geometry_types: list[str],
+    ) -> None:
+        empty = gpd.GeoDataFrame({name: [] for name in schema.names}, geometry=[], crs="EPSG:4326")
+        encoded = self._encode(empty)
+        geo = json.loads(encoded.schema.metadata[b"geo"])
+        column = geo["columns"]["geometry"]
+        column["geometry_types"] = geometry_types
+        column.pop("bbox", None)
+        if bounds is not None:
+            column["bbox"] = list(bounds)
+        fields = [*schema, encoded.schema.field("geometry"), encoded.schema.field("bbox")]
+        self._schema = pa.schema(fields).with_metadata({b"geo": json.dumps(geo).encode()})
+        self._atomic = atomic_path(path)
+        self._writer = pq.ParquetWriter(self._atomic.__enter__(), self._schema, **_PARQUET)
+
+    def write(self, frame: gpd.GeoDataFrame) -> None:
+        """Append the rows of ``frame``, one row group."""
+        if len(frame):
+            table = self._encode(frame).select(self._schema.names)
+            self._writer.write_table(table.cast(self._schema))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Put the file in its place, or take it away where the run broke with ``error``."""
+        self._writer.close()
+        self._atomic.__exit__(type(error) if error else None, error, None)
+
+    def __enter__(self) -> GeoParquetWriter:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.close(error)
+
+    @staticmethod
+    def _encode(frame: gpd.GeoDataFrame) -> pa.Table:
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, **_GEOPARQUET)
+        return pq.read_table(pa.BufferReader(buffer.getvalue()))
+
+
+def write_geoparquet(path: Path, frame: gpd.GeoDataFrame, schema: pa.Schema) -> None:
+    """Write one frame as GeoParquet 1.1, rows in the order of a Hilbert curve; empty is valid too."""
+    bounds = None
+    if len(frame):
+        west, south, east, north = (float(v) for v in frame.total_bounds)
+        bounds = (west, south, east, north)
+        frame = frame.iloc[frame.hilbert_distance().argsort(kind="stable")]
+    types = sorted(set(frame.geom_type)) if len(frame) else []
+    with GeoParquetWriter(path, schema, bounds, types) as writer:
+        writer.write(frame)
+
+
+def write_geopackage(path: Path, frame: gpd.GeoDataFrame, layer: str) -> None:
+    """Write a frame as GeoPackage, for QGIS builds without the Parquet driver.
+
+    Lists become comma-separated text and dates ISO text, which that format can hold.
+    """
+    plain = frame.copy()
+    for name in plain.columns.drop("geometry"):
+        if plain[name].dtype == object:
+            plain[name] = [_text(value) for value in plain[name]]
+    with atomic_path(path) as scratch:
+        plain.to_file(
+            scratch, driver="GPKG", layer=layer, engine="pyogrio", geometry_type="Unknown"
+        )
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return ",".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""Doing it: clusters and the pipeline."""

@@ -1,0 +1,134 @@
+"""Where tasks run: worker processes on this machine, or a Dask cluster that is already there.
+
+Everything local listens on loopback alone: Dask's default would open its dashboard to the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import dask.config
+import psutil
+from distributed import Client, LocalCluster, WorkerPlugin
+
+from scanner.config import RunConfig
+from scanner.errors import ConfigError, ScannerError
+from scanner.imagery.access import check_hardened
+from scanner.models.ref import ModelRef
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK: Final = "127.0.0.1"
+
+WORKER_BYTES: Final = int(2.5 * 2**30)
+"""Memory one worker may need at the default settings (measured: docs/measurements.md)."""
+
+TORCH_THREADS: Final = 1
+"""Threads a worker gives torch. Fixed: a sum taken by more threads rounds differently, and worker count
+must never change a row. (Dask's nanny sets OMP_NUM_THREADS=1 anyway; here it is said on purpose.)"""
+
+
+class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
+    """Makes a worker fit for scanning, wherever it runs: checked GDAL, torch threads, models."""
+
+    name = "mining-scan"
+
+    def __init__(self, models: Sequence[ModelRef]) -> None:
+        self._models = tuple(models)
+
+    def setup(self, worker: Any) -> None:
+        """Run on each worker as it starts or joins."""
+        from scanner.models.segmenter import set_threads
+
+        check_hardened()
+        set_threads(TORCH_THREADS)
+        for ref in self._models:  # a model that cannot be loaded ends the run before a pixel is read
+            ref.load()
+
+
+def fitting_workers(wanted: int | None, available: int | None = None) -> tuple[int, str | None]:
+    """Return how many local workers to start, and a line to print where that is fewer than wanted.
+
+    ``available`` is free memory in bytes, measured where not given; ``wanted=None`` is one a core.
+    """
+    free = psutil.virtual_memory().available if available is None else available
+    fit = max(1, free // WORKER_BYTES)
+    count = min(wanted or os.cpu_count() or 1, fit)
+    if wanted and count < wanted:
+        return count, (
+            f"--workers {wanted} need {wanted * WORKER_BYTES / 2**30:.1f} GiB, "
+            f"{free / 2**30:.1f} GiB are free; starting {count}"
+        )
+    return count, None
+
+
+@contextmanager
+def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Client]:
+    """Yield a client of ``run.scheduler``, or of a local cluster that ends with the block.
+
+    Each worker, also one that joins later, has the ``models`` loaded before it gets a task. Raises
+    ``ModelError`` where one cannot be, ``ConfigError`` where no scheduler answers.
+    """
+    if not logger.isEnabledFor(logging.INFO):  # what matters of this, the reports tell
+        os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {
+        "distributed.comm.timeouts.connect": "30s",
+        "distributed.scheduler.allowed-failures": 3,
+        # a lost cluster must end the run, not hang it
+        "distributed.scheduler.no-workers-timeout": "5 minutes",
+        "distributed.admin.tick.limit": "60s",
+    }
+    with dask.config.set(settings):
+        if run.scheduler is None:
+            with _local_cluster(run) as cluster, Client(cluster) as client:
+                client.register_plugin(PrepareWorker(models))
+                yield client
+            return
+        try:
+            client = Client(run.scheduler)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"--scheduler {run.scheduler}: no scheduler answers ({error}); start one or check "
+                "the address"
+            ) from error
+        with client:
+            _prepare_remote(client, run.scheduler, models)
+            yield client
+
+
+def _local_cluster(run: RunConfig) -> LocalCluster:
+    count, line = fitting_workers(run.workers)
+    if line:
+        logger.warning(line)
+    limit = int(psutil.virtual_memory().total * 0.9 / count)
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        host=LOOPBACK,
+        dashboard_address=f"{LOOPBACK}:0",
+        memory_limit=limit,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) -> None:
+    try:
+        client.register_plugin(PrepareWorker(models))
+    except ScannerError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"--scheduler {address}: its workers cannot be prepared ({error}); install mining-scan "
+            "there, the same version as here"
+        ) from error
+
+
+def worker_count(client: Client) -> int:
+    """Return how many worker threads there are now, at least 1."""
+    return max(1, sum(client.nthreads().values()))

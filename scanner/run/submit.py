@@ -1,0 +1,197 @@
+"""Bounded submission: a few tiles in flight, signed when they are submitted, tried again when reads fail.
+
+The client builds both graphs of a tile and hands them over one after the other. It holds futures of a few
+tiles only, so 10 tiles and 100,000 take the same memory. A scene that cannot be read after all tries is
+dropped from that tile by name; where no scene can be blamed, the tile is failed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import dask.array as da
+import pyarrow as pa
+from distributed import Client, Future, KilledWorker, as_completed
+
+from scanner.area.grid import Tile
+from scanner.config import ScanConfig
+from scanner.errors import ReadError
+from scanner.imagery.access import culprit, gdal_env, is_refused, signed, signer_for, strip_secrets
+from scanner.imagery.catalog import items_of_tile
+from scanner.imagery.item import Item
+from scanner.results.coverage import TileReport
+from scanner.run.cluster import worker_count
+from scanner.run.tile import Models, TileResult, look, of_days, scan_tile, unseen_table
+
+logger = logging.getLogger(__name__)
+
+TILES_PER_WORKER: Final = 2
+"""Tiles in flight a worker: one computing, one waiting for it."""
+
+NO_SCENE: Final = "no usable scene over this tile"
+
+
+@dataclass
+class _Job:
+    """A tile on its way."""
+
+    tile: Tile
+    items: list[Item]
+    days: tuple[dt.date, ...] | None = None
+    """Chosen solar days; ``None`` until the SCL has been looked at."""
+    tries: int = 1
+    attempts: int = 1
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A tile that ended: its part's table (``None`` where it failed) and its report."""
+
+    tile: Tile
+    table: pa.Table | None
+    report: TileReport
+
+
+class Submitter:
+    """Runs tiles on a client.
+
+    Args:
+        client: a Dask client with at least one worker.
+        items: all items of the run, unsigned.
+        models: the pair of models.
+        config: settings; ``run.tries`` bounds how often a tile is tried before something is dropped.
+    """
+
+    def __init__(
+        self, client: Client, items: Iterable[Item], models: Models, config: ScanConfig
+    ) -> None:
+        self._client = client
+        self._items = list(items)
+        self._models = models
+        self._config = config
+        self._signer = signer_for(config.search)
+        self._jobs: dict[str, _Job] = {}
+
+    def run(self, tiles: Iterable[Tile]) -> Iterator[Done]:
+        """Yield each tile as it ends, in whatever order that is."""
+        waiting = iter(tiles)
+        running = as_completed()
+        window = TILES_PER_WORKER * worker_count(self._client)
+        while True:
+            while len(self._jobs) < window and (tile := next(waiting, None)) is not None:
+                job = _Job(tile, items_of_tile(self._items, tile))
+                if job.items:
+                    running.add(self._submit(job))
+                else:
+                    yield self._unseen(job)
+            if not self._jobs:
+                return
+            future = next(running)
+            job = self._jobs.pop(future.key)
+            done = self._advance(job, future)
+            future.release()
+            if done is None:
+                running.add(self._submit(job))
+            else:
+                yield done
+
+    def _submit(self, job: _Job) -> Future:
+        """Sign, build and hand over the next graph of a tile."""
+        env = gdal_env(self._config.search, retry=job.attempts > 1)
+        pixels = self._config.pixels
+        graph: da.Array
+        if job.days is None:
+            graph = look(job.tile, signed(job.items, self._signer), pixels, env)
+        else:
+            items = signed(of_days(job.items, job.days), self._signer)
+            graph = scan_tile(job.tile, items, pixels, self._models, env)
+        future = self._client.compute(graph, priority=0 if job.days is None else 1)
+        self._jobs[future.key] = job
+        return future
+
+    def _advance(self, job: _Job, future: Future) -> Done | None:
+        """Take a finished graph; return the tile's end, or ``None`` when it must be submitted again."""
+        if future.status != "finished":
+            return self._failed(job, future)
+        result: Any = future.result()
+        value = result[()] if hasattr(result, "dtype") else result
+        if isinstance(value, TileResult):
+            return self._finished(job, value)
+        job.days = value.days
+        return None if job.days else self._unseen(job)
+
+    def _failed(self, job: _Job, future: Future) -> Done | None:
+        error = future.exception()
+        if error is None:
+            return self._end(job, f"its task was {future.status}")
+        logger.info("tile %s, try %d: %s", job.tile.tile_id, job.tries, _one_line(error))
+        job.attempts += 1
+        if isinstance(error, KilledWorker):
+            return self._end(
+                job,
+                "the workers that ran it died, most likely for want of memory; use fewer --workers",
+            )
+        if isinstance(error, ReadError) and job.tries < self._config.run.tries:
+            if is_refused(error):
+                self._signer.forget()
+            job.tries += 1
+            return None
+        bad = culprit(error, job.items) if isinstance(error, ReadError) else None
+        if bad is None:
+            return self._end(job, _one_line(error))
+        job.items = [item for item in job.items if item.id != bad.id]
+        job.dropped.append((bad.id, _one_line(error)))
+        job.days, job.tries = None, 1
+        return None if job.items else self._unseen(job)
+
+    def _finished(self, job: _Job, result: TileResult) -> Done:
+        items = of_days(job.items, job.days or ())
+        refused = {item for item, _ in result.refused}
+        used = [item for item in items if item.id not in refused]
+        report = TileReport(
+            tile_id=job.tile.tile_id,
+            status="done",
+            attempts=job.attempts,
+            days=tuple(day.isoformat() for day in job.days or ()),
+            item_ids=tuple(
+                tuple(item.id for item in used if item.solar_day == day) for day in job.days or ()
+            ),
+            dropped=(*job.dropped, *result.refused),
+            without_scl=tuple(item.id for item in used if item.asset_key("SCL") is None),
+            cells=result.table.num_rows,
+            suspicious=result.table.num_rows - result.table["score"].null_count,
+        )
+        return Done(job.tile, result.table, report)
+
+    def _unseen(self, job: _Job) -> Done:
+        report = TileReport(
+            tile_id=job.tile.tile_id,
+            status="done",
+            reason=NO_SCENE,
+            attempts=job.attempts,
+            dropped=tuple(job.dropped),
+            cells=len(job.tile.cells),
+        )
+        return Done(job.tile, unseen_table(job.tile), report)
+
+    def _end(self, job: _Job, reason: str) -> Done:
+        report = TileReport(
+            tile_id=job.tile.tile_id,
+            status="failed",
+            reason=reason,
+            attempts=job.attempts,
+            dropped=tuple(job.dropped),
+            cells=len(job.tile.cells),
+        )
+        return Done(job.tile, None, report)
+
+
+def _one_line(error: BaseException) -> str:
+    """Return an error's text on one line, bounded, without signatures."""
+    text = strip_secrets(" ".join(str(error).split()))
+    return (text or type(error).__name__)[:300]

@@ -1,0 +1,239 @@
+"""One tile from scenes to a cells table, as two small lazy graphs.
+
+First the SCL of every candidate item decides which solar days are worth reading (:func:`look`); then the
+10 m bands of those days become a composite, a class map, suspicious cells, chips, scores and at last a
+small table (:func:`scan_tile`). Each graph is a chain over one chunk, so Dask fuses it into a few tasks
+that run on one worker, and nothing but the table travels.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+import pyarrow as pa
+import xarray as xr
+from numpy.typing import NDArray
+
+from scanner.area.grid import Tile
+from scanner.config import PixelConfig
+from scanner.detection.cells import cell_pieces, cut_chips, suspicious_cells
+from scanner.detection.classify import classify
+from scanner.detection.segment import segment
+from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
+from scanner.imagery.composite import composite
+from scanner.imagery.cube import load_cube
+from scanner.imagery.item import Item
+from scanner.imagery.reflectance import doubt, resolve_offset
+from scanner.imagery.screen import choose_days
+from scanner.models.card import ModelCard
+from scanner.models.ref import ModelRef
+from scanner.results.outputs import PART_SCHEMA
+
+PROBE: Final = 16
+"""The offset is checked on every 16th pixel of blue (160 m, from an overview)."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The pair of models of a run: references that travel, cards that tell what they want."""
+
+    segmenter: ModelRef
+    classifier: ModelRef
+    segmenter_card: ModelCard
+    classifier_card: ModelCard
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Every band either model wants, required ones first."""
+        wanted: dict[str, None] = {}
+        for card in (self.segmenter_card, self.classifier_card):
+            wanted.update(dict.fromkeys(card.bands))
+        for card in (self.segmenter_card, self.classifier_card):
+            wanted.update(dict.fromkeys(card.optional_bands))
+        return tuple(wanted)
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What a worker sends back: the part's table and the items whose pixels were refused."""
+
+    table: pa.Table
+    refused: tuple[tuple[str, str], ...]
+
+
+def look(
+    tile: Tile, items: Sequence[Item], pixels: PixelConfig, env: Mapping[str, str]
+) -> da.Array:
+    """Return, lazily, the ``DayChoice`` of a tile from the SCL of its (signed) candidate items."""
+    return choose_days(
+        _load_scl(items, tile, pixels, env),
+        items,
+        tile,
+        max_scenes=pixels.max_scenes,
+        clear_scl=pixels.clear_scl,
+        latest=pixels.composite == "latest-clear",
+    )
+
+
+def scan_tile(
+    tile: Tile,
+    items: Sequence[Item],
+    pixels: PixelConfig,
+    models: Models,
+    env: Mapping[str, str],
+) -> da.Array:
+    """Return, lazily, the :class:`TileResult` of a tile from the (signed) items of its chosen days."""
+    scl = _load_scl(items, tile, pixels, env)
+    cube = load_cube(items, tile.geobox, models.bands, engine=pixels.engine, env=env)
+    refused = _doubts(items, tile, scl, pixels, env)
+    image = composite(
+        cube,
+        scl,
+        offsets=[resolve_offset(item) for item in items],
+        has_scl=_has_scl(items),
+        clear_scl=pixels.clear_scl,
+        method=pixels.composite,
+        refused=refused,
+    )
+    classes = segment(image, tile, models.segmenter, _bands_in(models.segmenter_card, models.bands))
+    return da.map_blocks(
+        _read_cells,
+        image.data,
+        classes.data,
+        refused,
+        tile=tile,
+        n_days=len(image.attrs["days"]),
+        item_ids=[item.id for item in items],
+        pixels=pixels,
+        classifier=models.classifier,
+        index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
+        drop_axis=[0, 1, 2],
+        dtype=object,
+        meta=np.empty((), dtype=object),
+    )
+
+
+def _read_cells(
+    image: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    refused: NDArray[np.object_],
+    *,
+    tile: Tile,
+    n_days: int,
+    item_ids: list[str],
+    pixels: PixelConfig,
+    classifier: ModelRef,
+    index: list[int],
+) -> NDArray[Any]:
+    stats = suspicious_cells(image, classes, tile, n_days, pixels)
+    chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
+    scores = classify(cut_chips(image, chosen, index), classifier.load()) if chosen else []
+    score_of = dict(zip(chosen, scores, strict=True))
+    pieces = cell_pieces(classes, stats, tile)
+    rows, cols = np.array(tile.cells).T
+    table = pa.table(
+        {
+            "cell_id": [tile.cell_id(row, col) for row, col in tile.cells],
+            "row": rows,
+            "col": cols,
+            "clear_fraction": np.round(stats.clear_fraction[rows, cols], 4),
+            "suspicious_fraction": np.round(stats.suspicious_fraction[rows, cols], 4),
+            "score": [score_of.get(cell) for cell in tile.cells],
+            "days": stats.days[rows, cols],
+            "pieces": [pieces.get(cell, []) for cell in tile.cells],
+        },
+        schema=PART_SCHEMA,
+    )
+    told = tuple((item, why) for item, why in zip(item_ids, refused, strict=True) if why)
+    out = np.empty((), dtype=object)
+    out[()] = TileResult(table, told)
+    return out
+
+
+def unseen_table(tile: Tile) -> pa.Table:
+    """Return the part of a tile that no item shows: nothing clear, nothing suspicious."""
+    rows, cols = np.array(tile.cells).T
+    n = len(rows)
+    return pa.table(
+        {
+            "cell_id": [tile.cell_id(row, col) for row, col in tile.cells],
+            "row": rows,
+            "col": cols,
+            "clear_fraction": np.zeros(n),
+            "suspicious_fraction": np.zeros(n),
+            "score": pa.nulls(n, pa.float64()),
+            "days": np.zeros(n, dtype=np.uint32),
+            "pieces": [[] for _ in range(n)],
+        },
+        schema=PART_SCHEMA,
+    )
+
+
+def of_days(items: Sequence[Item], days: Sequence[dt.date]) -> list[Item]:
+    """Return the items of these solar days, in their order."""
+    return [item for item in items if item.solar_day in set(days)]
+
+
+def _has_scl(items: Sequence[Item]) -> list[bool]:
+    return [item.asset_key("SCL") is not None for item in items]
+
+
+def _load_scl(
+    items: Sequence[Item], tile: Tile, pixels: PixelConfig, env: Mapping[str, str]
+) -> xr.DataArray | None:
+    """Return the SCL cube at 20 m of the items that have one, or ``None``."""
+    known = [item for item, has in zip(items, _has_scl(items), strict=True) if has]
+    geobox = tile.geobox.zoom_out(SCL_RESOLUTION // RESOLUTION)
+    return load_cube(known, geobox, ("SCL",), engine=pixels.engine, env=env) if known else None
+
+
+def _doubts(
+    items: Sequence[Item],
+    tile: Tile,
+    scl: xr.DataArray | None,
+    pixels: PixelConfig,
+    env: Mapping[str, str],
+) -> da.Array:
+    """Return, lazily, for each item ``None`` or why its radiometry cannot be trusted here."""
+    blue = load_cube(items, tile.geobox.zoom_out(PROBE), ("B02",), engine=pixels.engine, env=env)
+    empty = da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1)
+    return da.map_blocks(
+        _doubts_block,
+        blue.data,
+        empty if scl is None else scl.data,
+        has_scl=_has_scl(items),
+        offsets=[resolve_offset(item) for item in items],
+        baselines=[item.baseline for item in items],
+        drop_axis=[1, 2, 3],
+        chunks=((len(items),),),
+        dtype=object,
+        meta=np.empty((0,), dtype=object),
+    )
+
+
+def _doubts_block(
+    blue: NDArray[np.uint16],
+    scl: NDArray[np.uint8],
+    *,
+    has_scl: list[bool],
+    offsets: list[int],
+    baselines: list[str | None],
+) -> NDArray[Any]:
+    step = PROBE * RESOLUTION // SCL_RESOLUTION
+    out = np.empty(len(blue), dtype=object)
+    position = 0
+    for index, has in enumerate(has_scl):
+        classes = scl[position, 0, step // 2 :: step, step // 2 :: step] if has else None
+        position += has
+        out[index] = doubt(blue[index, 0], classes, offsets[index], baselines[index])
+    return out
+
+
+def _bands_in(card: ModelCard, bands: Sequence[str]) -> tuple[str, ...]:
+    """Return the bands a model is given, in its order, out of those that are loaded."""
+    return tuple(band for band in (*card.bands, *card.optional_bands) if band in bands)

@@ -1,0 +1,138 @@
+"""The classifier: scores, nodata, batches, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from scanner.errors import ModelError
+from scanner.models.card import CLASSIFIER_CLASSES, Calibration, ModelCard, Scaling
+from scanner.models.classifier import (
+    BATCH,
+    ChipNet,
+    ResnetClassifier,
+    build_network,
+    calibrate,
+    load_classifier,
+)
+from scanner.models.ref import classifier_ref
+from scanner.models.segmenter import set_threads
+from scanner.models.store import WEIGHTS_FILE, shipped
+
+CONFIG = {"backbone": "resnet18", "bands": 3, "dropout": 0.1, "flips": 2}
+
+
+def card() -> ModelCard:
+    return ModelCard(
+        name="chips",
+        task="classification",
+        architecture="ResNet-18",
+        bands=("B02", "B03", "B04"),
+        scaling=Scaling((0.1, 0.1, 0.1), (0.1, 0.1, 0.1), high=0.3),
+        sha256="",
+        config=CONFIG,
+        classes=CLASSIFIER_CLASSES,
+        chip_size=48,
+        threshold=0.5,
+        calibration=Calibration(1.0, 0.0, 0.5),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    torch.manual_seed(0)
+    save_file(build_network(CONFIG).state_dict(), folder / WEIGHTS_FILE)
+    card().write(folder)
+    return folder
+
+
+@pytest.fixture
+def chips() -> np.ndarray:
+    chips = np.random.default_rng(0).random((BATCH + 5, 3, 48, 48), dtype=np.float32) * 0.3
+    chips[0, :, :20] = np.nan
+    chips[1] = np.nan
+    chips[2] = 0.1  # flat
+    return chips
+
+
+def test_scores(folder: Path, chips: np.ndarray) -> None:
+    scores = load_classifier(folder).predict(chips)
+    assert scores.shape == (BATCH + 5,)
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_a_score_does_not_depend_on_how_many_chips_there_are(
+    folder: Path, chips: np.ndarray
+) -> None:
+    model = load_classifier(folder)
+    scores = model.predict(chips)
+    for rows in (slice(0, 1), slice(0, 7), slice(0, BATCH)):
+        np.testing.assert_array_equal(model.predict(chips[rows]), scores[rows])
+    np.testing.assert_allclose(model.predict(chips[-3:]), scores[-3:], atol=1e-5)
+    assert model.predict(chips[:0]).shape == (0,)
+
+
+def test_scores_that_are_no_numbers_are_refused(chips: np.ndarray) -> None:
+    network = build_network(CONFIG)
+    torch.nn.init.constant_(network.net.fc[1].weight, float("nan"))
+    with pytest.raises(ModelError, match="not numbers"):
+        ResnetClassifier(network, card()).predict(chips)
+
+
+def test_the_relative_copy_does_not_change_with_haze() -> None:
+    seen: list[torch.Tensor] = []
+    network = ChipNet(3).eval()
+    network.net.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    chip = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode():
+        network(chip * 3)
+        network(chip * 3 + 5)
+    torch.testing.assert_close(seen[0][:, 3:], seen[1][:, 3:], atol=1e-3, rtol=1e-3)
+
+
+def test_calibration() -> None:
+    scores = calibrate(np.array([-1e4, -1, 0, 1, 1e4], np.float32), Calibration(2, -1, 0.1))
+    np.testing.assert_allclose(scores, [0, 0.047426, 0.268941, 0.731059, 1], atol=1e-5)
+
+
+def test_wrong_models_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="give a classifier"):
+        load_classifier(shipped("segmenter"))
+    (tmp_path / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes())
+    replace(card(), config=CONFIG | {"backbone": "vgg"}).write(tmp_path)
+    with pytest.raises(ModelError, match="known are resnet18"):
+        load_classifier(tmp_path)
+
+
+def test_the_shipped_classifier_loads() -> None:
+    model = load_classifier()
+    assert classifier_ref().load() is model
+    assert model.card.chip_size == 48
+    assert model.card.threshold is not None
+    assert 0 < model.card.threshold < 1
+    assert model.card.metrics
+    assert (shipped("classifier") / WEIGHTS_FILE).stat().st_size < 60e6
+
+
+def test_the_shipped_classifier_leaves_plain_forest_alone() -> None:
+    """Typical spectra of L2A and L1C forest, in B02 B03 B04."""
+    rng = np.random.default_rng(0)
+    for spectrum in ((0.022, 0.042, 0.024), (0.089, 0.081, 0.05)):
+        ground = np.array(spectrum, np.float32)[:, None, None]
+        chips = ground * rng.normal(1, 0.08, (4, 3, 48, 48)).astype(np.float32)
+        model = load_classifier()
+        assert (model.predict(chips) < model.card.threshold).all()
+
+
+def test_threads_are_set_once_asked_for() -> None:
+    before = torch.get_num_threads()
+    set_threads(1)
+    assert torch.get_num_threads() == 1
+    set_threads(before)

@@ -1,0 +1,1 @@
+"""The way to the shipped models: labels, training, cards."""
