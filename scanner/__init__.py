@@ -1,6 +1,6 @@
 """mining-scan: find mining scars inside a protected area, from Sentinel-2, on Dask.
 
-The public names are loaded on first use, so that ``mining-scan --help`` needs neither torch nor GDAL.
+The public names are loaded on first use: ``mining-scan --help`` needs neither torch nor GDAL.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ class LatLon(click.ParamType[tuple[float, float]]):
 def main(config_file: Path | None, debug: bool, **options: Any) -> None:
     """Find mining scars inside AOI (a GeoJSON file), from Sentinel-2 imagery.
 
-    The answer is in the run folder: detections.parquet, cells.parquet, coverage.parquet, run.json. The
-    same command again resumes it. Exit codes: 0 done; 1 done, some tiles failed; 2 input refused;
-    3 the environment stopped the run; 130 interrupted, resumable.
+    The answer is in the run folder: detections.parquet, cells.parquet, coverage.parquet, run.json.
+    The same command again resumes it. Exit codes: 0 done; 1 done, some tiles failed; 2 input
+    refused; 3 the environment stopped the run; 130 interrupted, resumable.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO if debug else logging.WARNING)
     given = {name: value for name, value in options.items() if value is not None}
@@ -108,9 +108,10 @@ def _run(config_file: Path | None, given: dict[str, Any]) -> int:
 
 
 def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
-    """Layer the settings: defaults, those frozen in the run folder, a config file, the command line."""
+    """Layer the settings: defaults, those frozen in the run folder, a config file, the command
+    line.
+    """
     from scanner.config import ScanConfig
-    from scanner.run.folder import RunFolder
 
     if isinstance(also := given.get("also"), str):
         given["also"] = tuple(name for name in also.split(",") if name)
@@ -128,11 +129,11 @@ def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
         raise AoiError("no area; give a GeoJSON file, or --center LAT,LON (see --help)")
     asked = config.with_values(**given)
     if config_file is None and not asked.run.fresh:
-        from scanner.run.pipeline import read_area
         from scanner.run.folder import run_folder
+        from scanner.run.pipeline import read_area
 
-        folder: RunFolder = run_folder(asked, read_area(asked))
-        if (frozen := folder.frozen()) is not None:
+        frozen = run_folder(asked, read_area(asked)).frozen()
+        if frozen is not None:
             asked = frozen.with_values(**given)
     return asked
 
@@ -172,8 +173,11 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
     click.echo(
         f"{summary['detections']} sites, {summary['detected_ha']:,.1f} ha, "
         f"at a score of {run.threshold:g} or more\n"
-        f"coverage: {hectares['area']:,.0f} ha; seen clear {100 * hectares['clear'] / area:.1f} %, "
-        f"unseen {100 * hectares['unseen'] / area:.1f} %, failed {100 * hectares['failed'] / area:.1f} %"
+        f"coverage: {hectares['area']:,.0f} ha; "
+        + ", ".join(
+            f"{words} {100 * hectares[name] / area:.1f} %"
+            for name, words in (("clear", "seen clear"), ("unseen", "unseen"), ("failed", "failed"))
+        )
     )
     if dropped := summary["dropped_items"]:
         click.echo(

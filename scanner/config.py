@@ -32,11 +32,11 @@ class SearchConfig:
     """Which items of which catalog."""
 
     catalog: str = "planetary-computer"
-    """``planetary-computer``, ``earth-search``, ``demo``, a STAC API URL, or an ItemCollection file."""
+    """``planetary-computer``, ``earth-search``, ``demo``, a STAC API's URL, or a file of items."""
     collection: str | None = None
     """Collection id; ``None`` takes the catalog's default (``sentinel-2-l2a``)."""
     date: str | None = None
-    """``START/END``, ISO dates, both included; ``None`` is the last 6 months, or every item of a file."""
+    """``START/END``, ISO, both included; ``None``: the last 6 months, or all items of a file."""
     max_cloud: Annotated[float, Field(ge=0, le=100)] = 60
     """Items with a higher ``eo:cloud_cover`` (percent of the granule) are left out."""
     token_url: str | None = None
@@ -49,7 +49,7 @@ class SearchConfig:
 class PixelConfig:
     """How pixels become scores; part of ``run_id``."""
 
-    max_scenes: Annotated[int, Field(ge=1, le=24)] = 6
+    max_scenes: Annotated[int, Field(ge=1, le=23)] = 6
     """Solar days read for a tile, at most."""
     composite: Literal["median", "latest-clear"] = "median"
     clear_scl: tuple[Annotated[int, Field(ge=1, le=11)], ...] = (2, 4, 5, 6, 7)
@@ -143,7 +143,7 @@ GROUPS = ("search", "pixels", "report", "run")
 
 
 def scan_config(raw: dict[str, Any], source: str = "settings") -> ScanConfig:
-    """Build a checked :class:`ScanConfig`; ``source`` is named in the message of a ``ConfigError``."""
+    """Build a checked :class:`ScanConfig`; a ``ConfigError`` names ``source`` and the setting."""
     try:
         return TypeAdapter(ScanConfig).validate_python(raw)
     except ValidationError as error:

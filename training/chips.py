@@ -51,12 +51,14 @@ def read_chips(path: Path, held_out: list[str]) -> tuple[Chips, Chips]:
 
 def _reflectance(data: bytes) -> NDArray[np.float32]:
     rgb = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
-    return np.ascontiguousarray(rgb[..., ::-1].transpose(2, 0, 1)) / 255 * np.float32(WHITE)
+    return np.ascontiguousarray(rgb[..., ::-1].transpose(2, 0, 1)) * np.float32(WHITE / 255)
 
 
-def _near(places: NDArray[np.float64], held: NDArray[np.bool_], metres: float = 1000) -> NDArray:
+def _near(
+    places: NDArray[np.float64], held: NDArray[np.bool_], metres: float = 1000
+) -> NDArray[np.bool_]:
     """Whether a chip that is not held out lies within ``metres`` of one that is."""
-    from sklearn.neighbors import BallTree
+    from sklearn.neighbors import BallTree  # type: ignore[import-untyped]
 
     known = np.isfinite(places).all(1)
     near = np.zeros(len(places), bool)

@@ -14,7 +14,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
@@ -23,6 +24,7 @@ from scanner.models.card import CLASSIFIER_CLASSES, ModelCard, Scaling
 from scanner.models.classifier import build_network
 from training.augment import random_air, random_heading
 from training.chips import Chips, read_chips
+from training.loop import fit
 
 CONFIG = Path(__file__).with_name("classifier.toml")
 SCALING = Scaling(mean=(0.06, 0.08, 0.09), std=(0.05, 0.05, 0.07), low=0.0, high=0.3)
@@ -57,7 +59,7 @@ class ChipModule(L.LightningModule):
         self.precision.update(logits, labels)
         self.log_dict({"auc": self.auc, "ap": self.precision}, prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises over the first tenth, then falls to nothing."""
         optimizer = torch.optim.AdamW(
             self.network.parameters(), self.options["rate"], weight_decay=self.options["decay"]
@@ -85,7 +87,7 @@ def scaled(pixels: Tensor) -> Tensor:
     return (pixels.clamp(SCALING.low, SCALING.high) - mean) / std
 
 
-def draw_weights(chips: Chips) -> np.ndarray:
+def draw_weights(chips: Chips) -> NDArray[np.float64]:
     """Weights of the sampler: half mines; a source counts by the root of its size."""
     weights = np.zeros(len(chips.labels))
     for label in (0, 1):
@@ -106,34 +108,16 @@ def train(train_set: Chips, held: Chips, options: dict[str, Any], runs: Path) ->
     sampler = WeightedRandomSampler(draw_weights(train_set).tolist(), options["samples"])
     loader = DataLoader(_tensors(train_set), options["batch"], sampler=sampler, drop_last=True)
     module = ChipModule(options, options["epochs"] * len(loader))
-    trainer = L.Trainer(
+    judge = DataLoader(_tensors(held), 256)
+    return fit(
+        module,
+        module.network,
+        (loader, judge),
+        runs,
+        ema=options["ema"],
         max_epochs=options["epochs"],
-        accelerator="cpu",
-        precision=options.get("precision", "bf16-mixed"),
-        default_root_dir=runs,
-        callbacks=[
-            EMAWeightAveraging(decay=options.get("ema", 0.995)),
-            ModelCheckpoint(runs, save_last=True, save_top_k=1),
-        ],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        check_val_every_n_epoch=options.get("check_every", 2),
+        check_val_every_n_epoch=options["check_every"],
     )
-    trainer.callbacks.append(_Say())
-    last = runs / "last.ckpt"
-    trainer.fit(
-        module, loader, DataLoader(_tensors(held), 256), ckpt_path=last if last.exists() else None
-    )
-    return module.network.eval().float()
-
-
-class _Say(L.Callback):
-    """One line an epoch."""
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        values = {k: round(float(v), 4) for k, v in trainer.callback_metrics.items()}
-        print(f"epoch {trainer.current_epoch}: {values}", flush=True)
 
 
 def _tensors(chips: Chips) -> TensorDataset:

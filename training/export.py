@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from scanner.models.card import ModelCard
@@ -25,7 +25,10 @@ def write_weights(network: nn.Module, folder: Path) -> int:
         name: value.detach().to(torch.float16 if value.is_floating_point() else value.dtype)
         for name, value in network.state_dict().items()
     }
-    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / WEIGHTS_FILE)
+    broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"{folder}: {broken[0]} is not finite in half precision; train again")
+    (folder / WEIGHTS_FILE).write_bytes(save({k: v.contiguous() for k, v in tensors.items()}))
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score  # type: ignore[import-untyped]
 from torch import nn
 
 from scanner.models.card import Calibration, ModelCard
@@ -93,7 +93,8 @@ def cleared(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 def prevalence_weights(labels: NDArray[np.int64], prevalence: float) -> NDArray[np.float64]:
     """Weights that make mines ``prevalence`` of the whole."""
     share = labels.mean()
-    return np.where(labels == 1, prevalence / share, (1 - prevalence) / (1 - share))
+    weights = np.where(labels == 1, prevalence / share, (1 - prevalence) / (1 - share))
+    return np.asarray(weights, np.float64)
 
 
 def fit_platt(

@@ -107,8 +107,8 @@ def on_blocks(model: Segmenter, held: Patches, air: float) -> dict[str, Any]:
     wanted, got = np.isin(labels, SUSPICIOUS), np.isin(found, SUSPICIOUS)
     both = float((wanted & got).sum())
     out["suspicious"] = {
-        "recall": round(both / max(wanted.sum(), 1), 4),
-        "precision": round(both / max((got & (labels != IGNORE)).sum(), 1), 4),
+        "recall": round(both / max(float(wanted.sum()), 1), 4),
+        "precision": round(both / max(float((got & (labels != IGNORE)).sum()), 1), 4),
     }
     out["forest called suspicious"] = round(float(got[labels == FOREST].mean()), 5)
     return out | {"scars of 0.3 to 1 ha": small_scars(wanted, got, labels)}

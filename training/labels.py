@@ -58,7 +58,7 @@ def _cloud(
     """Cloud and haze: bright blue, hardly less than red; bare ground is redder."""
     white = (blue > 0.14) & (blue > 0.85 * red) & (nir > 0.2) & (swir > 0.12)
     grown = cv2.morphologyEx(white.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return grown.astype(bool)
+    return np.asarray(grown, bool)
 
 
 def _thin(bare: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -92,4 +92,4 @@ def _unsure(
 
 
 def _ratio(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (a - b) / np.maximum(a + b, 1e-4)
+    return np.asarray((a - b) / np.maximum(a + b, 1e-4), np.float32)

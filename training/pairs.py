@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.labels import AGRICULTURE, BUILDING, FOREST, LAND_COVER, spectral_labels
+from training.labels import AGRICULTURE, BUILDING, FOREST, LAND_COVER, WATER, spectral_labels
 
 SIX: Final = (1, 2, 3, 7, 10, 11)
 """Places of B02 B03 B04 B08 B11 B12 among the 12 bands of an S2L2A file, from 0."""
@@ -73,11 +73,22 @@ def read_multispectral(folder: Path) -> Patches:
 class Mosaics(Dataset[tuple[Tensor, Tensor]]):
     """Windows laid out of 5 x 5 patches drawn at random, each turned and mirrored at random.
 
-    At times a whole scene is shown instead: mosaics have seams, the ground has not.
+    Patches with water are drawn ``1 + wet`` times as often as others. At times a whole scene is
+    shown instead: mosaics have seams, the ground has not.
     """
 
-    def __init__(self, patches: Patches, scenes: Patches | None, length: int, seed: int) -> None:
+    def __init__(
+        self,
+        patches: Patches,
+        scenes: Patches | None,
+        length: int,
+        seed: int,
+        wet: float = 0.0,
+    ) -> None:
         self.patches, self.scenes, self.length, self.seed = patches, scenes, length, seed
+        chance = np.ones(len(patches.labels))
+        chance[(patches.labels == WATER).mean((1, 2)) > 0.03] += wet
+        self.chance = chance / chance.sum()
 
     def __len__(self) -> int:
         return self.length
@@ -100,7 +111,7 @@ class Mosaics(Dataset[tuple[Tensor, Tensor]]):
         side = self.patches.labels.shape[1]
         pixels = np.empty((3, 5 * side, 5 * side), np.float32)
         labels = np.empty((5 * side, 5 * side), np.uint8)
-        for place, pick in enumerate(rng.integers(len(self.patches.labels), size=25)):
+        for place, pick in enumerate(rng.choice(len(self.chance), size=25, p=self.chance)):
             rows = slice(place // 5 * side, (place // 5 + 1) * side)
             columns = slice(place % 5 * side, (place % 5 + 1) * side)
             turn, mirror = int(rng.integers(4)), bool(rng.integers(2))

@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -24,6 +24,7 @@ from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
 from scanner.models.segmenter import build_network
 from training.augment import random_air, random_heading
 from training.labels import IGNORE
+from training.loop import fit
 from training.pairs import Mosaics, Patches, read_multispectral, read_pairs
 
 CONFIG = Path(__file__).with_name("segmenter.toml")
@@ -68,7 +69,7 @@ class CoverModule(L.LightningModule):
             self.log(name, value)
         self.iou.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises over the first tenth, then falls to nothing."""
         rate = self.options["rate"]
         optimizer = torch.optim.AdamW(
@@ -90,43 +91,30 @@ def scaled(pixels: Tensor) -> Tensor:
 def train(
     patches: Patches, held: Patches, scenes: Patches | None, options: dict[str, Any], runs: Path
 ) -> nn.Module:
-    """Train, or go on from the last checkpoint in ``runs``; returns the averaged network."""
+    """Train round after round, each from the averaged weights of the one before."""
     L.seed_everything(options["seed"])
     torch.set_num_threads(options["threads"])
-    batch, steps = options["batch"], options["steps"]
-    loader = DataLoader(Mosaics(patches, scenes, steps * batch, options["seed"]), batch)
     judge = DataLoader(Mosaics(held, None, 8, 1), 1)
-    trainer = L.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        precision=options.get("precision", "bf16-mixed"),
-        gradient_clip_val=1.0,
-        default_root_dir=runs,
-        callbacks=[
-            EMAWeightAveraging(decay=options.get("ema", 0.99)),
-            ModelCheckpoint(
-                runs, save_last=True, save_top_k=1, every_n_train_steps=options["check_every"]
-            ),
-            _Say(),
-        ],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        val_check_interval=options["check_every"],
-        num_sanity_val_steps=0,
-    )
-    last = runs / "last.ckpt"
-    module = CoverModule(options)
-    trainer.fit(module, loader, judge, ckpt_path=last if last.exists() else None)
-    return module.network.eval().float()
-
-
-class _Say(L.Callback):
-    """One line a check."""
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        values = {k: round(float(v), 3) for k, v in trainer.callback_metrics.items()}
-        print(f"step {trainer.global_step}: {values}", flush=True)
+    network: nn.Module | None = None
+    for number, changes in enumerate(options["rounds"]):
+        chosen = options | changes
+        module = CoverModule(chosen)
+        if network is not None:
+            module.network.load_state_dict(network.state_dict())
+        length = chosen["steps"] * chosen["batch"]
+        windows = Mosaics(patches, scenes, length, chosen["seed"] + number, chosen["wet"])
+        network = fit(
+            module,
+            module.network,
+            (DataLoader(windows, chosen["batch"]), judge),
+            runs / f"round-{number}",
+            ema=chosen["ema"],
+            max_steps=chosen["steps"],
+            val_check_interval=chosen["check_every"],
+        )
+    if network is None:
+        raise ValueError("no [[rounds]] in the TOML; nothing to train")
+    return network
 
 
 def draft_card(options: dict[str, Any], network: nn.Module) -> ModelCard:

@@ -44,11 +44,14 @@ PRECISION_DEG: Final = 1e-7
 REPAIRED: Final = 0.01
 """A repair of crossing edges may change the area by this share; beyond, the drawing is unclear."""
 
-MAX_EDGE_PAIRS: Final = 5_000_000
-"""Pairs of edges that may lie close to each other; a tangle beyond could cost hours to solve."""
+PAIRS_PER_EDGE: Final = 10
+"""Edges, itself among them, that may lie close to an edge on average."""
 
-REPAIR_PAIRS: Final = 10_000
-"""The same in a polygon to be repaired, besides ten for each of its edges."""
+SPARE_PAIRS: Final = 200_000
+"""How many more pairs of close edges there may be in all, for long edges."""
+
+SPARE_PAIRS_REPAIR: Final = 10_000
+"""The same in a polygon to be repaired, which costs more."""
 
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _GEOD: Final = Geod(ellps="WGS84")
@@ -68,11 +71,6 @@ class Aoi:
         """Check the geometry."""
         if problem := _problem(self.geometry):
             raise AoiError(f"AOI {shown(self.name)}: {problem}")
-        if self.area_km2 > MAX_KM2:
-            raise AoiError(
-                f"AOI {shown(self.name)}: has {self.area_km2:,.0f} km2, more than {MAX_KM2:,.0f}; "
-                "split it and scan the parts"
-            )
 
     @cached_property
     def slug(self) -> str:
@@ -86,16 +84,14 @@ class Aoi:
     @cached_property
     def digest(self) -> str:
         """sha256 of the ground it covers (normalised WKB at 1e-7 degrees), whatever its name."""
-        shape = shapely.normalize(_rounded(self.geometry))
+        shape = shapely.normalize(_rounded(self.geometry))  # normal form: rings turn clockwise
         wkb = shapely.to_wkb(shape, byte_order=1, output_dimension=2)
         return hashlib.sha256(wkb).hexdigest()
 
     @cached_property
     def area_km2(self) -> float:
         """Area on the ellipsoid."""
-        dense = shapely.segmentize(self.geometry, 0.1)
-        area, _ = _GEOD.geometry_area_perimeter(shapely.orient_polygons(dense))
-        return abs(float(area)) / 1e6
+        return _km2(self.geometry)
 
     def to_geojson(self) -> dict[str, Any]:
         """Return it as a GeoJSON Feature."""
@@ -115,20 +111,19 @@ def read_aoi(path: Path | str) -> Aoi:
     Raises:
         AoiError: The file or its content was refused; the message says why and what to do.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
-        raise AoiError(f"AOI {shown(path)}: is an address, not a file; download it, give the file")
     path = Path(path)
     where = f"AOI {shown(path)}"
     outline = read_outline(path)
-    if _tangled((ring for rings in outline.polygons for ring in rings), MAX_EDGE_PAIRS):
+    if _tangled((ring for rings in outline.polygons for ring in rings), SPARE_PAIRS):
         raise AoiError(
-            f"{where}: its edges cross or overlap each other too often; "
-            "draw plain outlines that do not overlap"
+            f"{where}: its edges cross or run side by side too often for an outline; "
+            "simplify it (ogr2ogr -simplify 0.0005), and let its parts not overlap"
         )
-    area = shapely.union_all([_polygon(rings, where) for rings in outline.polygons])
-    geometry = _rounded(area)
-    if problem := _problem(geometry):
-        raise AoiError(f"{where}: {problem}")
+    try:
+        area = shapely.union_all([_polygon(rings, where) for rings in outline.polygons])
+        geometry = _sound(area, where)
+    except shapely.errors.GEOSException as error:
+        raise AoiError(f"{where}: cannot be solved ({shown(error, 80)}); draw it anew") from error
     return Aoi(outline.name or shown(path.stem) or "aoi", geometry)
 
 
@@ -153,7 +148,16 @@ def square_aoi(lat: float, lon: float, radius_km: float = 10) -> Aoi:
         )
     ring = square_ring(lon, lat, radius_km * 1000)
     name = f"center_{lat:.4f}_{lon:.4f}_{radius_km:g}km"
-    return Aoi(name, _rounded(shapely.Polygon(ring)))
+    return Aoi(name, _sound(shapely.Polygon(ring), where))
+
+
+def _sound(geometry: BaseGeometry, where: str) -> Any:
+    """Return a geometry rounded, or raise ``AoiError`` if it cannot be scanned as it is or then."""
+    problem = _problem(geometry)
+    rounded = geometry if problem else _rounded(geometry)
+    if problem := problem or _problem(rounded):
+        raise AoiError(f"{where}: {problem}")
+    return rounded
 
 
 def _problem(geometry: BaseGeometry) -> str | None:
@@ -179,7 +183,16 @@ def _problem(geometry: BaseGeometry) -> str | None:
         )
     if not shapely.is_valid(geometry):
         return f"is not valid ({shown(shapely.is_valid_reason(geometry), 80)}); draw it anew"
+    if (area := _km2(geometry)) > MAX_KM2:
+        return f"has {area:,.0f} km2, more than {MAX_KM2:,.0f}; split it and scan the parts"
     return None
+
+
+def _km2(geometry: BaseGeometry) -> float:
+    """Return the area on the ellipsoid, edges straight in degrees."""
+    dense = shapely.orient_polygons(shapely.segmentize(geometry, 0.1))
+    area, _ = _GEOD.geometry_area_perimeter(dense)
+    return abs(float(area)) / 1e6
 
 
 def _polygon(rings: tuple[Ring, ...], where: str) -> BaseGeometry:
@@ -189,8 +202,7 @@ def _polygon(rings: tuple[Ring, ...], where: str) -> BaseGeometry:
         return drawn
     reason = shown(shapely.is_valid_reason(drawn), 80)
     area: BaseGeometry = shapely.Polygon()
-    edges = sum(len(ring) for ring in rings)
-    if not _tangled(rings, REPAIR_PAIRS + 10 * edges):
+    if not _tangled(rings, SPARE_PAIRS_REPAIR):
         area = only_area(shapely.make_valid(drawn))
     if not area.area > 0 or abs(area.area - drawn.area) > REPAIRED * area.area:
         raise AoiError(
@@ -208,46 +220,29 @@ def only_area(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
 
 
-def _tangled(rings: Iterable[Ring], limit: int) -> bool:
-    """Tell whether more than ``limit`` pairs of edges lie in each other's boxes, so may cross."""
+def _tangled(rings: Iterable[Ring], spare: int) -> bool:
+    """Tell whether edges may cross so often that solving them would take minutes, or hours.
+
+    Counts the pairs of edges whose boxes meet: a few for each edge of an outline, plus ``spare``.
+    """
     edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
     low, high = np.minimum(edges[:, :2], edges[:, 2:]), np.maximum(edges[:, :2], edges[:, 2:])
     boxes = shapely.box(*low.T, *high.T)
     tree = shapely.STRtree(boxes)
-    step, pairs = max(1, limit // len(boxes)), 0
+    step, left = max(1, 500_000 // len(boxes)), spare + PAIRS_PER_EDGE * len(boxes)
     for start in range(0, len(boxes), step):
-        pairs += tree.query(boxes[start : start + step]).shape[1]
-        if pairs > limit:
+        left -= tree.query(boxes[start : start + step]).shape[1]
+        if left < 0:
             return True
     return False
 
 
-def only_area(geometry: BaseGeometry) -> BaseGeometry:
-    """Return the polygons of a geometry, without the points and lines an overlay can leave."""
-    if geometry.geom_type in ("Polygon", "MultiPolygon"):
-        return geometry
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
-
-
-def _check_tangle(rings: list[Ring], where: str) -> None:
-    """Refuse a drawing so full of crossing edges that solving it would take minutes or hours."""
-    edges = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
-    low, high = np.minimum(edges[:, :2], edges[:, 2:]), np.maximum(edges[:, :2], edges[:, 2:])
-    boxes = shapely.box(*low.T, *high.T)
-    tree = shapely.STRtree(boxes)
-    step, pairs = max(1, MAX_EDGE_PAIRS // len(boxes)), 0
-    for start in range(0, len(boxes), step):
-        pairs += tree.query(boxes[start : start + step]).shape[1]
-        if pairs > MAX_EDGE_PAIRS:
-            raise AoiError(
-                f"{where}: its edges cross or overlap each other too often; "
-                "draw plain outlines that do not overlap"
-            )
-
-
 def _rounded(geometry: BaseGeometry) -> Any:
-    """Return the polygons at the precision of digests, 2D, rings by the right-hand rule."""
+    """Return the polygons at the precision of digests, 2D, in one order, outer rings to the left.
+
+    So the same ground is the same geometry, wherever its rings began and whichever way they ran.
+    """
     shape = shapely.set_precision(shapely.force_2d(geometry), PRECISION_DEG)
     shape = shapely.set_precision(shape, 0)  # the grid is the digest's; overlays stay exact
-    return shapely.orient_polygons(shapely.transform(shape, lambda c: c + 0.0))
+    shape = shapely.normalize(shapely.transform(shape, lambda c: c + 0.0))  # no -0.0
+    return shapely.orient_polygons(shape)

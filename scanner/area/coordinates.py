@@ -62,7 +62,7 @@ def square_ring(lon: float, lat: float, half_m: float, points: int = 32) -> Floa
     edge = np.full(points, half_m)
     x = np.concatenate([side, edge, -side, -edge])
     y = np.concatenate([-edge, side, edge, -side])
-    local = f"+proj=laea +lat_0={lat!r} +lon_0={lon!r} +ellps=WGS84 +units=m"
+    local = f"+proj=laea +lat_0={float(lat)!r} +lon_0={float(lon)!r} +ellps=WGS84 +units=m"
     ring = np.column_stack(Transformer.from_crs(local, "EPSG:4326", always_xy=True).transform(x, y))
     return np.vstack([ring, ring[:1]])
 

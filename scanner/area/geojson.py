@@ -104,7 +104,8 @@ def _parse(data: bytes, where: str) -> Any:
     """Return the parsed JSON."""
     if not data.strip():
         raise AoiError(f"{where}: is empty; give a GeoJSON file")
-    if data.count(b"[") > 2 * MAX_VERTICES or data.count(b",") > MAX_VALUES:
+    nested = data.count(b"[") + data.count(b"{")
+    if nested > 2 * MAX_VERTICES or data.count(b",") > MAX_VALUES:
         raise AoiError(
             f"{where}: holds far more than {MAX_VERTICES:,} positions; "
             "simplify the outline (ogr2ogr -simplify 0.0005)"
@@ -176,7 +177,9 @@ class _Reader:
         elif kind == "MultiPolygon":
             for polygon in self._list(inside, f"coordinates of {what}"):
                 self._polygon(polygon, what)
-        elif kind == "GeometryCollection" and depth < MAX_DEPTH:
+        elif kind == "GeometryCollection":
+            if depth == MAX_DEPTH:
+                self.refuse(f"{what} nests geometry collections too deeply", "give its polygons")
             for part in self._list(geometry.get("geometries"), f"geometries of {what}"):
                 self._geometry(part, what, depth + 1)
         else:

@@ -31,8 +31,8 @@ HALF_ZONE: Final = 3.0
 REACH_M: Final = 1000.0
 """Metres beyond its seam within which a zone can still have cells (twice a cell, and some)."""
 
-_TOUCH_M: Final = 1.0
-"""Cells this close count as overlapping at a seam: their edges bend by millimetres."""
+_TOUCH_M: Final = 0.2
+"""Cells this close count as overlapping at a seam: their edges bend by millimetres, 90 at 84 N."""
 
 _EQUATOR_SOUTH: Final = 10_000_000
 """y of the equator in the southern zones."""

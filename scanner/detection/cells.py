@@ -1,4 +1,4 @@
-"""A tile's class map to cells: which are suspicious, what they look like, how well they were seen."""
+"""A tile's class map to cells: which are suspicious, how they look, how well they were seen."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX, TILE_CELLS, Tile
 from scanner.config import PixelConfig
 from scanner.detection.segment import APRON
 from scanner.imagery.bands import RESOLUTION
+from scanner.imagery.composite import STEADY_BIT
 from scanner.models.card import SEGMENTER_CLASSES
 
 WATER: Final = SEGMENTER_CLASSES.index("water")
@@ -28,12 +29,6 @@ SUSPICIOUS: Final = tuple(
 
 CELL_AREA_PX: Final = CELL_PX * CELL_PX
 """Pixels of a cell; all fractions are shares of it."""
-
-BRIGHT_DAYS: Final = 3
-"""A pixel with data that was unclear on all of at least this many chosen days is judged all the same.
-
-Real clouds move; ground that is called cloud on every one of the clearest days is most likely bright.
-"""
 
 DAY_SHARE: Final = 0.5
 """A day counts as an observation of a cell when it saw at least this share of it clear."""
@@ -58,8 +53,8 @@ class CellStats:
 def suspicious_mask(classes: NDArray[np.uint8], close: int, open_: int) -> NDArray[np.bool_]:
     """Return the core's suspicious pixels, smoothed by closing then opening with an ellipse.
 
-    ``classes`` is the core plus ``APRON`` px a side; ``close`` and ``open_`` are diameters in pixels,
-    0 leaves a step out.
+    ``classes`` is the core plus ``APRON`` px a side; ``close`` and ``open_`` are diameters in
+    pixels, 0 leaves a step out.
     """
     mask = np.isin(classes, SUSPICIOUS).astype(np.uint8)
     for operation, size in ((cv2.MORPH_CLOSE, close), (cv2.MORPH_OPEN, open_)):
@@ -87,8 +82,9 @@ def suspicious_cells(
     """
     core = image[:, HALO_PX : HALO_PX + CORE_PX, HALO_PX : HALO_PX + CORE_PX]
     day_bits = core[-1].astype(np.uint32)
+    judged = day_bits > 0  # clear, or steady: ground the SCL calls cloud on every day
+    day_bits &= (1 << STEADY_BIT) - 1
     clear = day_bits > 0
-    judged = clear | ~np.isnan(core[0]) if n_days >= BRIGHT_DAYS else clear
     mask = suspicious_mask(classes, pixels.smoothing_close, pixels.smoothing_open)
     hits, ground = _count(mask & judged), _count(judged)
     share = np.divide(hits, ground, out=np.zeros(hits.shape), where=ground > 0)
@@ -109,7 +105,7 @@ def suspicious_cells(
 def cut_chips(
     image: NDArray[np.float32], cells: Iterable[tuple[int, int]], index: list[int]
 ) -> NDArray[np.float32]:
-    """Return the chips (n, band, 48, 48) of ``cells`` (row, column) from bands ``index`` of a composite."""
+    """Return the chips (n, band, 48, 48) of ``cells`` (row, column), bands ``index``."""
     chips = [
         image[index, top : top + CELL_PX, left : left + CELL_PX]
         for top, left in ((HALO_PX + r * CELL_PX, HALO_PX + c * CELL_PX) for r, c in cells)
@@ -123,8 +119,9 @@ def cell_pieces(
     """Outline what a site may be drawn from, cell by cell, for every suspicious cell.
 
     Returns (row, column) -> pieces, each ``kind`` (barren, water, suspicious), ``component`` and
-    ``component_px`` (of water: which body it belongs to and its size in this tile, so that a pond can be
-    told from a river later; else 0), ``px``, and ``geometry``, WKB in the tile's CRS, metres.
+    ``component_px`` (of water: which body it belongs to and its size in this tile, so that a pond
+    can be told from a river later; else 0), ``px``, and ``geometry``, WKB in the tile's CRS,
+    metres.
     """
     core = classes[APRON:-APRON, APRON:-APRON]
     wanted = np.kron(stats.suspicious, np.ones((CELL_PX, CELL_PX), dtype=bool))
@@ -153,13 +150,13 @@ def cell_pieces(
 def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Sum a core-sized mask cell by cell, (42, 42)."""
     blocks = mask.reshape(TILE_CELLS, CELL_PX, TILE_CELLS, CELL_PX)
-    return blocks.sum(axis=(1, 3), dtype=np.int64)
+    return np.asarray(blocks.sum(axis=(1, 3), dtype=np.int64))
 
 
 def _water_bodies(
     classes: NDArray[np.uint8],
 ) -> tuple[NDArray[np.int32], int, NDArray[np.int32]]:
-    """Label water by body (8 neighbours) over core and apron; labels of the core, count, sizes in px."""
+    """Label bodies of water (8 neighbours): labels in the core, their count, sizes in pixels."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         (classes == WATER).astype(np.uint8), connectivity=8
     )

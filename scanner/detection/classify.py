@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-
 if TYPE_CHECKING:
     from scanner.models.classifier import Classifier
 
@@ -16,11 +15,11 @@ DECIMALS = 4
 
 
 def classify(chips: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float64]:
-    """Return the score of each chip (n, band, 48, 48): calibrated probability of mining, 4 decimals.
+    """Return the score of each chip (n, band, 48, 48), the calibrated probability of mining.
 
-    Batches never mix tiles, and the classifier pads them to one shape, so a chip's score does not depend
-    on its neighbours. Raises ``ModelError`` where a score is not a number.
+    Batches never mix tiles, and the classifier pads them to one shape, so a chip's score does not
+    depend on its neighbours. Raises ``ModelError`` where a score is not a number.
     """
     if not len(chips):
         return np.empty(0, dtype=np.float64)
-    return np.round(classifier.predict(chips).astype(np.float64), DECIMALS)
+    return np.asarray(np.round(classifier.predict(chips).astype(np.float64), DECIMALS))

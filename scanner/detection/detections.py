@@ -1,7 +1,7 @@
 """Cells to statuses, mining cells to sites, over tile and zone seams.
 
-A part holds numbers that no threshold has touched, so statuses and sites can be made again in seconds
-with another threshold, without a pixel being read.
+A part holds numbers that no threshold has touched, so statuses and sites can be made again in
+seconds with another threshold, without a pixel being read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from shapely.geometry.base import BaseGeometry
 
 from scanner.area.coordinates import from_geographic, to_geographic
 from scanner.area.grid import CELL_M, Tile
@@ -114,8 +115,8 @@ def day_dates(bits: int, days: Sequence[dt.date]) -> list[dt.date]:
 
 def to_detections(
     cells: Iterable[MiningCells],
-    aoi: shapely.Geometry,
-    footprints: Mapping[str, shapely.Geometry],
+    aoi: BaseGeometry,
+    footprints: Mapping[str, BaseGeometry],
     common: Mapping[str, Any],
 ) -> gpd.GeoDataFrame:
     """Join adjoining mining cells to sites and outline each; returns rows of ``DETECTION_SCHEMA``.
@@ -167,8 +168,8 @@ def _adjoining(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _site(
     members: list[dict[str, Any]],
-    aoi: shapely.Geometry,
-    footprints: Mapping[str, shapely.Geometry],
+    aoi: BaseGeometry,
+    footprints: Mapping[str, BaseGeometry],
     common: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Outline one site and sum it up. Areas are taken in the UTM zone of its first cell."""
@@ -218,7 +219,7 @@ def _site(
 
 def _materials(
     members: list[dict[str, Any]], epsg: int
-) -> tuple[shapely.Geometry, shapely.Geometry, shapely.Geometry]:
+) -> tuple[BaseGeometry, BaseGeometry, BaseGeometry]:
     """Return the barren ground, the ponds and the suspicious ground of a site, in metres of a zone.
 
     A body of water is a pond of the site when most of it lies in the site's cells; a river is not.
@@ -229,7 +230,7 @@ def _materials(
             if piece["kind"] == "water":
                 key = (member["group"].tile.tile_id, piece["component"])
                 inside[key] = inside.get(key, 0) + piece["px"]
-    kinds: dict[str, list[shapely.Geometry]] = {"barren": [], "water": [], "suspicious": []}
+    kinds: dict[str, list[BaseGeometry]] = {"barren": [], "water": [], "suspicious": []}
     for member in members:
         tile = member["group"].tile
         for piece in member["row"].pieces:
@@ -245,23 +246,23 @@ def _materials(
     return barren, water, suspicious
 
 
-def _in_zone(geometry: shapely.Geometry, epsg: int, to_epsg: int) -> shapely.Geometry:
+def _in_zone(geometry: BaseGeometry, epsg: int, to_epsg: int) -> BaseGeometry:
     """Take metres of one UTM zone to those of another."""
     if epsg == to_epsg:
         return geometry
     return _to_zone(_to_degrees(geometry, epsg), to_epsg)
 
 
-def _to_degrees(geometry: shapely.Geometry, epsg: int) -> shapely.Geometry:
+def _to_degrees(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
     """Take metres of a UTM zone to EPSG:4326."""
     return _transform(geometry, lambda x, y: to_geographic(epsg, x, y))
 
 
-def _to_zone(geometry: shapely.Geometry, epsg: int) -> shapely.Geometry:
+def _to_zone(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
     """Take degrees to metres of a UTM zone."""
     return _transform(geometry, lambda x, y: from_geographic(epsg, x, y))
 
 
-def _transform(geometry: shapely.Geometry, change: Any) -> shapely.Geometry:
+def _transform(geometry: BaseGeometry, change: Any) -> BaseGeometry:
     moved = shapely.transform(geometry, lambda c: np.column_stack(change(c[:, 0], c[:, 1])))
     return moved if moved.is_valid else shapely.make_valid(moved)

@@ -1,8 +1,8 @@
 """SegFormer per chunk through ``map_blocks``, the halo cut off.
 
-Windows lie on a lattice fixed to the tile: 800 px (25 x 32, what SegFormer's strides want) every 672 px
-tile the core of 2016 px exactly 3 x 3, each seen with a margin of 64 px. A window that holds no cell of
-the AOI is skipped, never moved, so a pixel's class depends on nothing but the tile.
+Windows lie on a lattice fixed to the tile: 800 px (25 x 32, what SegFormer's strides want) every
+672 px tile the core of 2016 px exactly 3 x 3, each seen with a margin of 64 px. A window that holds
+no cell of the AOI is skipped, never moved, so a pixel's class depends on nothing but the tile.
 """
 
 from __future__ import annotations

@@ -6,15 +6,16 @@ names what happens without it.
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from scanner.config import SearchConfig
 from scanner.errors import ReadError
+from scanner.imagery.drivers import SKIPPED_DRIVERS
+from scanner.imagery.drivers import harden_gdal as harden_gdal
 from scanner.imagery.hrefs import SUFFIXES as SUFFIXES
 from scanner.imagery.hrefs import Allowed as Allowed
 from scanner.imagery.hrefs import allowed_for as allowed_for
@@ -31,8 +32,9 @@ from scanner.imagery.signing import signer_for as signer_for
 
 GDAL_SETTINGS: Final[dict[str, str]] = {
     # Retries: GDAL's default is none. 429, 500, 502, 503, 504 and connection errors are retried
-    # (GDAL_HTTP_RETRY_CODES); 401, 403 and 404 never are, rightly.
-    "GDAL_HTTP_MAX_RETRY": "5",
+    # (GDAL_HTTP_RETRY_CODES); 401, 403 and 404 never are, rightly. Three cost 9 s at an open that
+    # never works (five: 47 s, measured); the tile's own tries come on top.
+    "GDAL_HTTP_MAX_RETRY": "3",
     # First pause in seconds, growing with each retry; the default is 30.
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     # Whole request and connection, seconds; both are unlimited by default and a stalled body hangs.
@@ -50,7 +52,6 @@ GDAL_SETTINGS: Final[dict[str, str]] = {
     "GDAL_HTTP_MULTIRANGE": "SERIAL",
     # Neighbouring blocks come in one request.
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_VERSION": "2TLS",
     # Bytes kept of each open file, and of all of them: a COG's header is read once.
     "VSI_CACHE": "TRUE",
     "VSI_CACHE_SIZE": "5000000",
@@ -62,16 +63,11 @@ GDAL_SETTINGS: Final[dict[str, str]] = {
 3.11 (OSGeo/gdal#12426), and parallelism is Dask's.
 """
 
-SKIPPED_DRIVERS: Final = (
-    "VRT", "GTI", "STACIT", "STACTA", "HTTP", "WMS", "WMTS", "WCS", "KMLSUPEROVERLAY",
-    "PLMOSAIC", "EEDAI",
+TALKATIVE: Final = (
+    "odc.loader._rio", "rasterio._env", "rasterio._err", "pystac_client.stac_api_io",
+    "urllib3.connectionpool", "urllib3.util.retry",
 )  # fmt: skip
-"""GDAL drivers whose files point at other files or services. GDAL picks a driver by content, so
-without this an ``evil.tif`` holding a VRT returns the bytes of any file of the machine."""
-
-CACHE_MB: Final = "256"
-"""Megabytes of decoded blocks a process keeps (``GDAL_CACHEMAX``); the default is 5 % of the
-machine's memory in every process. rasterio takes no text for it, so the environment tells it."""
+"""Loggers that may print an address with its signature."""
 
 _REFUSED = re.compile(
     r"(HTTP (response|error|status)\s*(code)?\s*:?\s*|status(_code)?[ =:]+|^)(401|403)\b"
@@ -92,33 +88,11 @@ def gdal_env(search: SearchConfig, *, retry: bool = False) -> dict[str, str]:
     return env
 
 
-def harden_gdal() -> None:
-    """Tell GDAL through the environment to leave out drivers that follow other files.
-
-    Bounds its block cache as well.
-
-    Must run before rasterio is imported, in workers too: GDAL reads ``GDAL_SKIP`` once.
-    """
-    wanted = [*SKIPPED_DRIVERS, *(("GDALG",) if _gdal_has_pipelines() else ())]
-    have = os.environ.get("GDAL_SKIP", "").replace(",", " ").split()
-    os.environ["GDAL_SKIP"] = ",".join([*have, *(name for name in wanted if name not in have)])
-    os.environ.setdefault("GDAL_CACHEMAX", CACHE_MB)
-
-
-def _gdal_has_pipelines() -> bool:
-    """Tell whether rasterio brings GDAL >= 3.11, whose GDALG driver runs pipelines from a file."""
-    try:
-        major, minor = metadata.version("rasterio").split(".")[:2]
-    except metadata.PackageNotFoundError:
-        return False
-    return (int(major), int(minor)) >= (1, 5)
-
-
 def check_hardened() -> None:
     """Raise ``ReadError`` when GDAL was loaded with a driver that follows other files."""
     import rasterio
 
-    with rasterio.Env() as env:  # type: ignore[no-untyped-call]
+    with rasterio.Env() as env:
         left = sorted({*SKIPPED_DRIVERS, "GDALG"} & set(env.drivers()))
     if left:
         raise ReadError(
@@ -128,8 +102,34 @@ def check_hardened() -> None:
         )
 
 
+class _Stripped(logging.Filter):
+    """Rewrites a record's text without secrets; lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "?" in text or "@" in text:
+            record.msg, record.args = strip_secrets(text), ()
+        return True
+
+
+_STRIPPED = _Stripped()
+
+
+def guard_logs() -> None:
+    """Keep signatures out of what libraries log: odc-loader prints each address that failed.
+
+    To be called once in every process that reads; more calls change nothing.
+    """
+    for name in TALKATIVE:
+        logging.getLogger(name).addFilter(_STRIPPED)
+
+
 def is_refused(error: BaseException) -> bool:
-    """Tell whether a read failed by 401 or 403: a missing, wrong or expired signature."""
+    """Tell whether a read failed by 401 or 403: a missing, wrong or expired signature.
+
+    GDAL tells so at an open alone. A block refused in the middle of a read looks like any broken
+    block, so a caller should sign anew before every retry, not only where this says True.
+    """
     for one in _chain(error):
         response = getattr(one, "response", None)
         if getattr(response, "status_code", None) in (401, 403):

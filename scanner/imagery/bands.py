@@ -51,7 +51,7 @@ COMMON_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "B06": ("rededge2",),
     "B07": ("rededge3",),
     "B08": ("nir",),
-    "B8A": ("nir08", "nir09"),
+    "B8A": ("nir08",),
     "B11": ("swir16",),
     "B12": ("swir22",),
     "SCL": ("scl",),

@@ -30,6 +30,9 @@ from scanner.imagery.snapshot import write_items as write_items
 if TYPE_CHECKING:
     from scanner.area.aoi import Aoi
 
+DEFAULT_COLLECTION: Final = "sentinel-2-l2a"
+"""Collection asked of an API; Planetary Computer and Earth Search both name it so."""
+
 DEFAULT_MONTHS: Final = 6
 """Months up to today that are searched where no date is given."""
 
@@ -70,14 +73,20 @@ def _search_file(aoi: Aoi, search: SearchConfig, path: Path, span: Span | None) 
     folder = path.resolve().parent
     wanted = [raw for raw in features if _of_collection(raw, search.collection)]
 
-    def choose(span: Span | None, cloud: float) -> Chooser:
-        chooser = Chooser(reach_of(aoi), allowed_for(search, folder), span, cloud)
+    allowed = allowed_for(search, folder)
+
+    def choose(ground: Any, span: Span | None, cloud: float) -> Chooser:
+        chooser = Chooser(ground, allowed, span, cloud)
         for raw in wanted:
             chooser.take(raw, lambda href: absolute(href, folder))
         return chooser
 
     return _answer(
-        aoi, search, span, choose(span, search.max_cloud), lambda s, c: len(choose(s, c).kept)
+        aoi,
+        search,
+        span,
+        choose(reach_of(aoi), span, search.max_cloud),
+        lambda wide, cloud: len(choose(aoi.geometry, wide, cloud).kept),
     )
 
 
@@ -90,11 +99,11 @@ def _search_api(aoi: Aoi, search: SearchConfig, url: str, span: Span) -> ItemSet
     from scanner.imagery.stac_api import StacSearch
 
     reach = reach_of(aoi)
+    collection = search.collection or DEFAULT_COLLECTION
     chooser = Chooser(reach, allowed_for(search), span, search.max_cloud)
-    api = StacSearch(url, search.collection or "sentinel-2-l2a", reach)
-    for raw in api.items(span, search.max_cloud):
+    for raw in StacSearch(url, collection, reach).items(span, search.max_cloud):
         chooser.take(raw, lambda href: absolute(href, None))
-    return _answer(aoi, search, span, chooser, api.count)
+    return _answer(aoi, search, span, chooser, StacSearch(url, collection, aoi.geometry).count)
 
 
 def _answer(
@@ -122,25 +131,26 @@ def advise(
 ) -> str:
     """Return one line telling which of dates, cloud limit and area left nothing over.
 
-    ``count(span, cloud)`` tells how many items a wider search would find, ``None`` if unknown.
+    ``count(span, cloud)`` tells how many items over the area a wider search would find, ``None``
+    if unknown; those ``dropped`` may be among them.
     """
-    where = f"{strip_secrets(search.catalog)}: no usable item over the area"
-    dates = f"in {span[0]}/{span[1]}" if span else "at any date"
-    if dropped:
-        return f"{where} {dates}: {len(dropped)} refused, first {dropped[0].reason}"
-    if search.max_cloud < 100 and (more := count(span, 100)):
+    known = len(dropped)
+    name = strip_secrets(search.catalog)
+    where = f"{name}: no usable item over the area{f' in {span[0]}/{span[1]}' if span else ''}"
+    refused = f"; {known} refused, first {dropped[0].reason}" if dropped else ""
+    if search.max_cloud < 100 and (count(span, 100) or 0) > known:
         return (
-            f"{where} {dates} with cloud up to {search.max_cloud:g} %; at least {more} have "
-            "more: raise --max-cloud, or widen --date"
+            f"{where} with cloud up to {search.max_cloud:g} %, but some with more: "
+            f"raise --max-cloud, or widen --date{refused}"
         )
-    if span is not None:
-        wide = _years(span[0], -WIDER_YEARS), _years(span[1], WIDER_YEARS)
-        if more := count(wide, 100):
-            return f"{where} {dates}; at least {more} in {wide[0]}/{wide[1]}: widen --date" + (
-                " and raise --max-cloud" if not count(wide, search.max_cloud) else ""
-            )
+    wide = (_years(span[0], -WIDER_YEARS), _years(span[1], WIDER_YEARS)) if span else None
+    if wide and (count(wide, 100) or 0) > known:
+        cloud = "" if (count(wide, search.max_cloud) or 0) > known else " and raise --max-cloud"
+        return f"{where}, but some in {wide[0]}/{wide[1]}: widen --date{cloud}{refused}"
+    if refused:
+        return f"{where}{refused}"
     return (
-        f"{where} {dates}, nor near it in time: check the area (latitude and longitude swapped?), "
+        f"{where}, nor near it in time: check the area (latitude and longitude swapped?), "
         "or choose another --catalog or --collection"
     )
 

@@ -108,9 +108,9 @@ def pruned(item: Item, locate: Callable[[str], str] = str) -> Item:
     assets: dict[str, Any] = {}
     for band in COMMON_NAMES:
         key = item.asset_key(band)
-        if key is not None:
-            asset = item.assets[key]
-            assets[key] = {**asset, "href": unsigned(locate(str(asset.get("href", ""))))}
+        href = item.href(band)
+        if key is not None and href:
+            assets[key] = {**item.assets[key], "href": unsigned(locate(href))}
     links = [
         {"rel": "self", "href": unsigned(str(link["href"]))}
         for link in item.raw.get("links") or ()
@@ -118,13 +118,15 @@ def pruned(item: Item, locate: Callable[[str], str] = str) -> Item:
     ]
     raw = {**item.raw, "assets": assets, "links": links[:1]}
     raw["properties"] = {k: v for k, v in item.properties.items() if k != "msft:expiry"}
-    return Item(json.loads(json.dumps(raw, allow_nan=False)))
+    json.dumps(raw, allow_nan=False)  # refuses NaN and Infinity, which items.json could not hold
+    return Item(raw)
 
 
 def _check(item: Item, allowed: Allowed) -> None:
     """Raise for an item that a later step could not read."""
     if not isinstance(item.raw.get("id"), str) or not 0 < len(item.id) <= 300:
         raise ValueError("its id is no text of 1 to 300 characters")
+    item.id.encode()  # half a surrogate pair is JSON, but no file takes it
     missing = [band for band in REQUIRED if not item.href(band)]
     if missing:
         raise ValueError(f"has no asset for {', '.join(missing)}")

@@ -1,8 +1,9 @@
 """Many dates to one picture: the clear median, how clear each day was, and what was never clear.
 
-Every observation of a pixel has a rank: 0 is a clear view, higher ranks are worse and worse views, and
-``NO_VIEW`` is nodata. A pixel is composed from the observations of its best rank alone, so that clear
-views win, and a pixel that was never clear still shows its least bad value while staying unclear.
+Every observation of a pixel has a rank: 0 is a clear view, higher ranks are worse and worse views,
+and ``NO_VIEW`` is nodata. A pixel is composed from the observations of its best rank alone, so that
+clear views win, and a pixel that was never clear still shows its least bad value while staying
+unclear.
 """
 
 from __future__ import annotations
@@ -32,8 +33,20 @@ UNCLEAR_RANKS: Final[dict[int, int]] = {
 }
 """How bad a view is where its class is not taken as clear; classes not named here have rank 2."""
 
-MAX_DAYS: Final = 24
+MAX_DAYS: Final = 23
 """Days a composite can hold: the plane of clear days is a bit set kept exactly in float32."""
+
+STEADY_BIT: Final = 23
+"""Bit of that plane set where a pixel was never clear, yet looked the same on every day."""
+
+STEADY_DAYS: Final = 3
+"""Days a pixel must have been looked at before it can be called steady."""
+
+STEADY_SPREAD: Final = 0.05
+"""Most that a steady pixel's mean reflectance may differ between days.
+
+Clouds come and go and differ by more; bright soil called cloud on every date does not.
+"""
 
 STRIP: Final = 134
 """Rows composed at a time (2144 = 16 x 134), which bounds the memory of many dates."""
@@ -51,7 +64,7 @@ def scl_rank(scl: NDArray[Any], clear_scl: Sequence[int]) -> NDArray[np.uint8]:
         table[value] = rank
     table[list(clear_scl)] = 0
     table[Scl.NODATA] = NO_VIEW
-    return table[scl]
+    return np.asarray(table[scl])
 
 
 def day_ranks(
@@ -76,17 +89,18 @@ def composite(
 ) -> xr.DataArray:
     """Return the lazy composite of a one-chunk cube, dims (band, y, x), float32.
 
-    The bands hold reflectance 0..1, NaN where no day has data; one more band ``clear_days`` holds, as an
-    exact integer, a bit set of the solar days (in order of time) that saw the pixel clear.
+    The bands hold reflectance 0..1, NaN where no day has data; one more band ``clear_days`` holds,
+    as an exact integer, a bit set of the solar days (in order of time) that saw the pixel clear;
+    its ``STEADY_BIT`` tells ground that the SCL most likely takes for cloud.
 
     Args:
         cube: DN (item, band, y, x) at 10 m, a single chunk.
-        scl: SCL (item, 1, y/2, x/2) at 20 m of the items that have one, same order; ``None`` for none.
+        scl: SCL (item, 1, y/2, x/2) at 20 m of the items that have one, in order, or ``None``.
         offsets: DN to add, one an item (``reflectance.resolve_offset``).
         has_scl: which items have an SCL; the others count as clear wherever they have data.
         clear_scl: SCL classes taken as clear.
         method: ``median`` (the lower median, so of two values the darker) or ``latest-clear``.
-        refused: lazy (item,); where one holds anything true (a reason), its pixels are not used.
+        refused: lazy (item,); an item with a reason here is not used.
     """
     days = [str(day)[:10] for day in cube.solar_day.values]
     distinct = sorted(set(days))
@@ -157,8 +171,8 @@ def compose(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compose reflectance (item, band, y, x) under ranks (item, y, x).
 
-    Returns the picture (band, y, x) and the bit set of clear days (y, x). Items of one solar day are
-    first made one: per pixel the item of the better rank, the earlier of equals.
+    Returns the picture (band, y, x) and the bit set of clear days (y, x). Items of one solar day
+    are first made one: per pixel the item of the better rank, the earlier of equals.
     """
     n_days = max(day_of_item) + 1
     day_rank = day_ranks(ranks, day_of_item, n_days)
@@ -167,6 +181,7 @@ def compose(
         day = day_of_item[index]
         taken = (ranks[index] == day_rank[day]) & (ranks[index] != NO_VIEW)
         np.copyto(by_day[day], values[index], where=taken)
+    steady = _steady(by_day, day_rank)
     use = (day_rank == day_rank.min(axis=0)) & (day_rank != NO_VIEW)
     count = use.sum(axis=0)
     if latest:
@@ -179,4 +194,16 @@ def compose(
     picture[:, count == 0] = np.nan
     bits = (2.0 ** np.arange(n_days, dtype=np.float32)).reshape(-1, 1, 1)
     clear_days = ((day_rank == 0) * bits).sum(axis=0, dtype=np.float32)
+    clear_days[steady] = 2.0**STEADY_BIT
     return picture, clear_days
+
+
+def _steady(by_day: NDArray[np.float32], day_rank: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the pixels never clear that look the same on all of at least three days."""
+    never = (day_rank != 0).all(axis=0) & ((day_rank != NO_VIEW).sum(axis=0) >= STEADY_DAYS)
+    if not never.any():
+        return np.asarray(never)
+    brightness = by_day[:, :, never].mean(axis=1)
+    spread = np.nanmax(brightness, axis=0) - np.nanmin(brightness, axis=0)
+    never[never] = spread <= STEADY_SPREAD
+    return np.asarray(never)

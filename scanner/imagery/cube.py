@@ -35,7 +35,7 @@ def load_cube(
     env: Mapping[str, str] | None = None,
     chunk: int = -1,
 ) -> xr.DataArray:
-    """Return a lazy cube of DN, dims (time, band, y, x), one time step an item, in the items' order.
+    """Return a lazy cube of DN, dims (time, band, y, x), an item a time step, in their order.
 
     Args:
         items: signed items; a band an item lacks is all nodata (0).
@@ -165,6 +165,6 @@ def _load_odc(
             resampling="nearest",
             fail_on_error=True,
         )
-        empty = da.zeros(geobox.shape, dtype=DTYPES.get(bands[0], "uint16"), chunks=size)
+        empty = da.zeros(tuple(geobox.shape), dtype=DTYPES.get(bands[0], "uint16"), chunks=size)
         steps.append(da.stack([data[b].data[0] if b in present else empty for b in bands]))
     return da.stack(steps).rechunk({0: -1, 1: -1})

@@ -1,4 +1,4 @@
-"""Which of GDAL's drivers stay out; set before GDAL is loaded, so this module imports nothing big."""
+"""Which of GDAL's drivers stay out; said before GDAL is loaded, so nothing big is imported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ SKIPPED_DRIVERS: Final = (
 without this an ``evil.tif`` holding a VRT returns the bytes of any file of the machine."""
 
 
+BLOCK_CACHE_MB: Final = "256"
+"""Decoded blocks a process keeps; GDAL's own default is 5 % of the memory, for each worker."""
+
+
 def harden_gdal() -> None:
     """Tell GDAL through the environment to leave out drivers that follow other files.
 
     Must run before rasterio is imported, in workers too: GDAL reads ``GDAL_SKIP`` once.
     """
+    os.environ.setdefault("GDAL_CACHEMAX", BLOCK_CACHE_MB)
     wanted = [*SKIPPED_DRIVERS, *(("GDALG",) if _gdal_has_pipelines() else ())]
     have = os.environ.get("GDAL_SKIP", "").replace(",", " ").split()
     os.environ["GDAL_SKIP"] = ",".join([*have, *(name for name in wanted if name not in have)])

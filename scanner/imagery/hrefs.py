@@ -118,7 +118,12 @@ def check_endpoint(url: str, search: SearchConfig, option: str) -> None:
 
 
 def allowed_for(search: SearchConfig, root: Path | None = None) -> Allowed:
-    """Return what items of this catalog may point at; ``root`` is a file catalog's folder."""
+    """Return what items of this catalog may point at; ``root`` is a file catalog's folder.
+
+    Raises ``ConfigError`` for an entry of ``search.hosts`` that is no host.
+    """
+    for host in search.hosts:
+        _pattern(host)
     known = KNOWN_HOSTS.get(search.catalog)
     if known is None:
         known = tuple(host for hosts in KNOWN_HOSTS.values() for host in hosts)

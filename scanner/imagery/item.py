@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,8 +103,8 @@ class Item:
         code = properties.get("proj:epsg")
         if code is None and str(properties.get("proj:code", "")).startswith("EPSG:"):
             code = str(properties["proj:code"]).removeprefix("EPSG:")
-        if code is None and (granule := self.granule) and granule[:2].isdigit():
-            code = (32600 if granule[2:3] >= "N" else 32700) + int(granule[:2])
+        if code is None and re.match(r"[0-6]\d[C-X]", granule := self.granule or ""):
+            code = (32600 if granule[2] >= "N" else 32700) + int(granule[:2])
         try:
             return int(code)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
@@ -165,7 +166,7 @@ class Item:
         ]
         return shared[0][0] if shared and len({name for _, name in shared}) == 1 else None
 
-    @property
+    @cached_property
     def assets(self) -> dict[str, dict[str, Any]]:
         """The ``assets`` member; entries that are no objects are passed over."""
         assets = self.raw.get("assets")

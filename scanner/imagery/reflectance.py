@@ -2,8 +2,9 @@
 
 From processing baseline 04.00 (25 January 2022) on, Sentinel-2 products carry +1000 DN
 (``BOA_ADD_OFFSET`` = -1000). Reprocessed archives carry it at any sensing date, so the baseline
-decides, never the date. Element 84's Earth Search has taken the offset out of many assets already and
-says so in ``earthsearch:boa_offset_applied``; the flag is wrong on some, hence the check on pixels.
+decides, never the date. Element 84's Earth Search has taken the offset out of many assets already
+and says so in ``earthsearch:boa_offset_applied``; the flag is wrong on some, hence the check on
+pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ STILL_IN_DN: Final = 900
 """A darkest percentile of blue above this, over land, means that the offset is still in."""
 
 TWICE_SHARE: Final = 0.05
-"""More land pixels than this share below zero after the offset means that it was taken out before."""
+"""A larger share of land below zero after the offset means that it was taken out before."""
 
 
 def resolve_offset(item: Item) -> int:
@@ -47,12 +48,13 @@ def resolve_offset(item: Item) -> int:
 def to_reflectance(dn: NDArray[Any], offsets: NDArray[Any]) -> NDArray[np.float32]:
     """Return reflectance in 0..1, float32, of ``dn`` (item, band, y, x); NaN where DN is 0.
 
-    ``offsets`` holds one DN an item. Reflectance outside 0..1 (noise over water, cloud) is cut there.
+    ``offsets`` holds one DN an item. Reflectance outside 0..1 (noise over water, cloud) is cut
+    there.
     """
     shape = (-1,) + (1,) * (dn.ndim - 1)
-    reflectance = (
-        dn.astype(np.float32) + offsets.reshape(shape).astype(np.float32)
-    ) / QUANTIFICATION
+    reflectance: NDArray[np.float32] = dn.astype(np.float32)
+    reflectance += offsets.reshape(shape).astype(np.float32)
+    reflectance /= QUANTIFICATION
     np.clip(reflectance, 0, 1, out=reflectance)
     reflectance[dn == NODATA] = np.nan
     return reflectance
@@ -63,9 +65,9 @@ def doubt(
 ) -> str | None:
     """Return why an item's offset cannot be trusted, or ``None`` where nothing speaks against it.
 
-    ``blue`` is DN of B02, any sample of the item; ``scl`` the classes on the same pixels, where known,
-    so that only vegetation and bare soil are judged. Taken twice, the offset leaves land below zero;
-    left in, blue (200 to 400 DN over forest) never comes near zero.
+    ``blue`` is DN of B02, any sample of the item; ``scl`` the classes on the same pixels, where
+    known, so that only vegetation and bare soil are judged. Taken twice, the offset leaves land
+    below zero; left in, blue (200 to 400 DN over forest) never comes near zero.
     """
     land = blue != NODATA
     if scl is not None:
@@ -80,7 +82,7 @@ def doubt(
         )
     darkest = float(np.percentile(values, 1))
     if not offset and darkest > STILL_IN_DN:
-        return f"offset seems still in: darkest land has {darkest:.0f} DN in blue (baseline {baseline})"
+        return f"offset of baseline {baseline} seems still in: darkest land is {darkest:.0f} DN"
     return None
 
 

@@ -84,9 +84,9 @@ def choose_days(
 def pick_days(ranks: NDArray[np.uint8], max_scenes: int, latest: bool = False) -> list[int]:
     """Return indices of the days to read, greedily: each adds most to what is still little seen.
 
-    ``ranks`` is (day, pixel), 0 clear, ``NO_VIEW`` nodata, between them worse and worse views. A clear
-    pixel counts 1 / (1 + clear views it has), so that a strip only one orbit sees is not left out
-    because another orbit shows more of the tile. Equal gains go to the later day.
+    ``ranks`` is (day, pixel), 0 clear, ``NO_VIEW`` nodata, between them worse and worse views. A
+    clear pixel counts 1 / (1 + its clear views so far)^2, so that a strip only one orbit sees is
+    not left out because another orbit shows more of the tile. Equal gains go to the later day.
     """
     clear = ranks == 0
     worth = clear + VALID_WEIGHT * (ranks != NO_VIEW)
@@ -94,7 +94,7 @@ def pick_days(ranks: NDArray[np.uint8], max_scenes: int, latest: bool = False) -
     chosen: list[int] = []
     rest = list(range(len(ranks)))
     while rest and len(chosen) < max_scenes:
-        gains = {day: float((worth[day] / (1 + views)).sum()) for day in rest}
+        gains = {day: float((worth[day] / (1 + views) ** 2).sum()) for day in rest}
         if latest:
             fresh = [day for day in rest if float(clear[day].mean()) >= LATEST_SHARE]
             best = max(fresh, default=max(rest, key=lambda day: (gains[day], day)))

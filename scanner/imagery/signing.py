@@ -7,6 +7,7 @@ made earlier expires in the queue, and the libraries return a signed address unc
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -18,13 +19,18 @@ from scanner.imagery.hrefs import check_endpoint, is_remote, strip_secrets, unsi
 from scanner.imagery.item import Item
 
 MARGIN_S: Final = 300.0
-"""Seconds before its end at which a token is replaced: a tile must be read while it lasts."""
+"""Seconds before its end at which a token is replaced: a tile must be read while it lasts.
+
+Tokens live about 45 minutes; of one that lives less than twice this, half its life is used.
+"""
 
 TIMEOUT_S: Final = (10.0, 60.0)
 """Seconds to connect and to wait for an answer."""
 
 RETRIES: Final = 5
 """Tries after the first at a token endpoint that answers 429 or 5xx."""
+
+_EPOCH: Final = dt.datetime.fromtimestamp(0, dt.UTC)
 
 BLOB_HOST: Final = ".blob.core.windows.net"
 """Host ending of the Azure storage that the Planetary Computer's tokens open."""
@@ -52,29 +58,40 @@ class NoSigner:
         """Do nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class PlanetaryComputerSigner:
     """Signs Azure storage hrefs with tokens of the Planetary Computer (its own package).
 
-    ``PC_SDK_SUBSCRIPTION_KEY`` and ``PC_SDK_SAS_URL`` in the environment are the package's.
+    ``PC_SDK_SUBSCRIPTION_KEY`` and ``PC_SDK_SAS_URL`` in the environment are the package's. The
+    package asks without a time-out and keeps a token to its last minute, so tokens are put into
+    its cache from here.
     """
+
+    _renew: dict[str, dt.datetime] = field(default_factory=dict, repr=False)
 
     def sign(self, href: str) -> str:
         """Return ``href`` signed, where it stands in Azure storage; ``CatalogError`` without."""
         if not (urlsplit(href).hostname or "").endswith(BLOB_HOST):
             return href
-        from planetary_computer.sas import sign_url
-
         try:
-            return str(sign_url(unsigned(href)))
+            return self._sign(unsigned(href))
         except Exception as error:  # requests, urllib3, pydantic, ValueError: whatever it meets
             raise _no_token(href, error, "planetary-computer") from error
 
+    def _sign(self, href: str) -> str:
+        sas = _planetary_computer()
+        settings = sas.Settings.get()
+        where = f"{settings.sas_url}/{'/'.join(_account_and_container(href))}"
+        if where not in sas.TOKEN_CACHE or _now() >= self._renew.get(where, _EPOCH):
+            key = settings.subscription_key
+            answer = _ask(where, {"Ocp-Apim-Subscription-Key": key} if key else {})
+            sas.TOKEN_CACHE[where] = sas.SASToken(**answer)
+            self._renew[where] = _renew_at(sas.TOKEN_CACHE[where].expiry, MARGIN_S)
+        return str(sas.sign_url(href))
+
     def forget(self) -> None:
         """Empty the package's token cache of this process."""
-        from planetary_computer import sas
-
-        sas.TOKEN_CACHE.clear()
+        _planetary_computer().TOKEN_CACHE.clear()
 
 
 @dataclass
@@ -94,16 +111,17 @@ class TokenSigner:
         if not is_remote(href):
             return href
         plain = unsigned(href)
-        parts = urlsplit(plain)
-        where = self.token_url.replace("{container}", parts.path.lstrip("/").partition("/")[0])
-        where = where.replace("{account}", (parts.hostname or "").partition(".")[0])
-        token, expiry = self._tokens.get(where, ("", dt.datetime.min.replace(tzinfo=dt.UTC)))
-        if (expiry - dt.datetime.now(dt.UTC)).total_seconds() < self.margin_s:
+        account, container = _account_and_container(plain)
+        where = self.token_url.replace("{container}", container).replace("{account}", account)
+        token, renew = self._tokens.get(where, ("", _EPOCH))
+        if _now() >= renew:
             try:
-                token, expiry = _fetch_token(where)
+                answer = _ask(where, {})
+                token = str(answer["token"])
+                renew = _renew_at(_moment(str(answer["msft:expiry"])), self.margin_s)
             except Exception as error:  # requests, urllib3 or an answer of another form
                 raise _no_token(plain, error, where) from error
-            self._tokens[where] = token, expiry
+            self._tokens[where] = token, renew
         return f"{plain}?{token}"
 
     def forget(self) -> None:
@@ -134,17 +152,45 @@ def signed(items: Iterable[Item], signer: Signer) -> list[Item]:
     return [item.with_hrefs(signer.sign) for item in items]
 
 
-def _fetch_token(url: str) -> tuple[str, dt.datetime]:
+def _account_and_container(href: str) -> tuple[str, str]:
+    parts = urlsplit(href)
+    return (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
+
+
+def _renew_at(expiry: dt.datetime, margin_s: float) -> dt.datetime:
+    """Return when to replace a token: ``margin_s`` before its end, at half its life if shorter."""
+    now = _now()
+    life = (expiry - now).total_seconds()
+    return now + dt.timedelta(seconds=max(life - margin_s, life / 2))
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _moment(text: str) -> dt.datetime:
+    moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _planetary_computer() -> Any:
+    """Return the package's ``sas`` module; it warns of its own pydantic style on import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from planetary_computer import sas
+    return sas
+
+
+def _ask(url: str, headers: dict[str, str]) -> dict[str, Any]:
+    """Return the JSON object a token endpoint answers."""
     import requests
 
     with requests.Session() as session:
         session.mount("https://", _adapter())
         session.mount("http://", _adapter())
-        response = session.get(url, timeout=TIMEOUT_S)
+        response = session.get(url, headers=headers, timeout=TIMEOUT_S)
         response.raise_for_status()
-        answer = response.json()
-    expiry = dt.datetime.fromisoformat(str(answer["msft:expiry"]).replace("Z", "+00:00"))
-    return str(answer["token"]), expiry if expiry.tzinfo else expiry.replace(tzinfo=dt.UTC)
+        return dict(response.json())
 
 
 def _adapter() -> Any:

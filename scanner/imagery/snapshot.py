@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from scanner.errors import ConfigError, OutputError
+from scanner.files import write_json
 from scanner.imagery.hrefs import strip_secrets, unsigned
 from scanner.imagery.item import Item
 
@@ -54,22 +53,7 @@ def write_items(path: Path, found: ItemSet) -> None:
             "advice": found.advice,
         },
     }
-    handle, name = -1, ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".items-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free space, or choose another --out"
-        ) from error
+    write_json(path, document)
 
 
 def read_items(path: Path) -> ItemSet:

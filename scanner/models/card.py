@@ -7,8 +7,9 @@ that begin with ``mining:``. This module needs no torch, so a client can check a
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -85,7 +86,7 @@ class ModelCard:
     bands: tuple[str, ...]
     scaling: Scaling
     sha256: str
-    """Of the weights file; it is the identity of the model in a run."""
+    """Of the weights file; see ``digest`` for the identity of the whole model."""
     config: dict[str, Any]
     """What the network is built from; nothing else is read from the weights but numbers."""
     classes: tuple[str, ...]
@@ -105,6 +106,16 @@ class ModelCard:
     licence: str = ""
     credit: str = ""
     limits: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything ``predict`` depends on: weights, bands, scaling, calibration.
+
+        It is the model's identity in a run; threshold, metrics and texts may change without it.
+        """
+        values = [self.sha256, self.bands, self.optional_bands, self.chip_size, self.config]
+        values += [asdict(self.scaling), asdict(self.calibration) if self.calibration else None]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def read(cls, folder: Path | str) -> ModelCard:

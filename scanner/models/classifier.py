@@ -129,18 +129,21 @@ def load_classifier(name: str | Path | None = None) -> Classifier:
     Raises ``ModelError`` if it is not what it should be; there is no fallback to another one.
     """
     folder = shipped("classifier") if name is None else Path(name)
-    return _load(folder, ModelCard.read(folder).sha256)
+    card = ModelCard.read(folder)
+    return _load(folder, repr(card))
 
 
 @cache
-def _load(folder: Path, sha256: str) -> Classifier:
+def _load(folder: Path, expected: str) -> Classifier:
     card = ModelCard.read(folder)
+    path = folder / WEIGHTS_FILE
+    if repr(card) != expected:
+        raise ModelError(f"{folder}: changed while it was read; run again")
     if card.task != "classification":
         raise ModelError(f"{folder / CARD_FILE}: a model for {card.task}; give a classifier")
-    path = folder / WEIGHTS_FILE
     try:
         network = build_network(card.config)
-        network.load_state_dict(read_weights(path, sha256), strict=True)
+        network.load_state_dict(read_weights(path, card.sha256), strict=True)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(

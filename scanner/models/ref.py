@@ -20,6 +20,7 @@ class ModelRef:
     name: str | None
     """Directory or hub id; ``None`` is the shipped model, wherever the package is installed."""
     sha256: str
+    """The card's ``digest``: weights and all that turns their output into a result."""
 
     def load(self) -> Any:
         """Return the model, a ``Segmenter`` or ``Classifier``, from this process's cache.
@@ -27,10 +28,10 @@ class ModelRef:
         Raises ``ModelError`` if the model found here is not the one the reference was made for.
         """
         model = _loaded(self)
-        if model.card.sha256 != self.sha256:
+        if model.card.digest != self.sha256:
             raise ModelError(
-                f"{self.kind} {self.name or 'shipped with the package'}: weights here are "
-                f"{model.card.sha256[:12]}..., the run uses {self.sha256[:12]}...; install the "
+                f"{self.kind} {self.name or 'shipped with the package'}: the model here is "
+                f"{model.card.digest[:12]}..., the run uses {self.sha256[:12]}...; install the "
                 "same model on every worker"
             )
         return model
@@ -52,13 +53,13 @@ def segmenter_ref(name: str | Path | None = None) -> ModelRef:
     """Check a segmenter (model directory, hub id, or ``None`` for the shipped one) and name it."""
     from scanner.models.hub import segmenter_card
 
-    return ModelRef("segmenter", _text(name), segmenter_card(name)[1].sha256)
+    return ModelRef("segmenter", _text(name), segmenter_card(name)[1].digest)
 
 
 def classifier_ref(name: str | Path | None = None) -> ModelRef:
     """Check a classifier (model directory, or ``None`` for the shipped one) and name it."""
     folder = shipped("classifier") if name is None else Path(name)
-    return ModelRef("classifier", _text(name), ModelCard.read(folder).sha256)
+    return ModelRef("classifier", _text(name), ModelCard.read(folder).digest)
 
 
 def _text(name: str | Path | None) -> str | None:

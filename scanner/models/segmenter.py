@@ -102,14 +102,14 @@ def load_segmenter(name: str | Path | None = None) -> Segmenter:
     is no fallback to another one.
     """
     folder, card = segmenter_card(name)
-    return _load(folder, card.sha256, None if name is None else str(name))
+    return _load(folder, repr(card), None if name is None else str(name))
 
 
 @cache
-def _load(folder: Path, sha256: str, name: str | None) -> Segmenter:
+def _load(folder: Path, expected: str, name: str | None) -> Segmenter:
     folder, card = segmenter_card(name)
-    if card.sha256 != sha256:
-        raise ModelError(f"{folder / WEIGHTS_FILE}: changed while it was read; run again")
+    if repr(card) != expected:
+        raise ModelError(f"{folder}: changed while it was read; run again")
     network = _own(folder, card) if (folder / CARD_FILE).exists() else _foreign(folder)
     return SegformerSegmenter(network, card)
 

@@ -74,7 +74,8 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path}: changed while it was read; run again")
     try:
-        return load(data)
+        tensors: dict[str, Tensor] = load(data)
+        return tensors
     except SafetensorError as error:
         raise ModelError(
             f"{path}: not read as safetensors ({error}); fetch the model again"

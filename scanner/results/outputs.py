@@ -1,14 +1,10 @@
-"""Files people open, written whole or not at all: parts, GeoParquet, GeoPackage."""
+"""Files people open: parts, GeoParquet, GeoPackage; each written whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scanner.errors import OutputError
+from scanner.files import atomic_path, write_json
 
 PIECE = pa.struct(
     [
@@ -50,43 +47,6 @@ _GEOPARQUET: Final = {
     "geometry_encoding": "WKB",
 }
 _PARQUET: Final = {"compression": "zstd", "compression_level": 15}
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, moved there when the block ends without an error.
-
-    Raises ``OutputError`` naming the path where the disk refuses (full, read-only).
-    """
-    scratch: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f".{path.name}", dir=path.parent)
-        os.close(handle)
-        scratch = Path(name)
-        scratch.unlink()  # some writers refuse to write over a file
-        yield scratch
-        with scratch.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another --out"
-        ) from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as scratch:
-        scratch.write_text(text, encoding="utf-8", newline="\n")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON, indented, keys in their order, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -186,7 +146,7 @@ class GeoParquetWriter:
 
 
 def write_geoparquet(path: Path, frame: gpd.GeoDataFrame, schema: pa.Schema) -> None:
-    """Write one frame as GeoParquet 1.1, rows in the order of a Hilbert curve; empty is valid too."""
+    """Write one frame as GeoParquet 1.1, rows along a Hilbert curve; empty is valid too."""
     bounds = None
     if len(frame):
         west, south, east, north = (float(v) for v in frame.total_bounds)

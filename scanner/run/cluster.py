@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 from scanner.config import RunConfig
 from scanner.errors import ConfigError, ScannerError
-from scanner.imagery.access import check_hardened
+from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.ref import ModelRef
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,10 @@ WORKER_BYTES: Final = int(2.5 * 2**30)
 """Memory one worker may need at the default settings (measured: docs/measurements.md)."""
 
 TORCH_THREADS: Final = 1
-"""Threads a worker gives torch. Fixed: a sum taken by more threads rounds differently, and worker count
-must never change a row. (Dask's nanny sets OMP_NUM_THREADS=1 anyway; here it is said on purpose.)"""
+"""Threads a worker gives torch (Dask's nanny sets OMP_NUM_THREADS=1; this says it on purpose).
+
+Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
+"""
 
 
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
@@ -45,8 +47,11 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
         from scanner.models.segmenter import set_threads
 
         check_hardened()
+        guard_logs()
         set_threads(TORCH_THREADS)
-        for ref in self._models:  # a model that cannot be loaded ends the run before a pixel is read
+        for (
+            ref
+        ) in self._models:  # a model that cannot be loaded ends the run before a pixel is read
             ref.load()
 
 
@@ -83,6 +88,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.scheduler.no-workers-timeout": "5 minutes",
         "distributed.admin.tick.limit": "60s",
     }
+    guard_logs()
     with dask.config.set(settings):
         if run.scheduler is None:
             with _local_cluster(run) as cluster, Client(cluster) as client:
@@ -131,4 +137,4 @@ def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) ->
 
 def worker_count(client: Client) -> int:
     """Return how many worker threads there are now, at least 1."""
-    return max(1, sum(client.nthreads().values()))
+    return max(1, int(sum(client.nthreads().values())))

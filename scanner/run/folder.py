@@ -11,8 +11,8 @@ from typing import Any, Final
 from scanner.area.aoi import Aoi, read_aoi
 from scanner.config import ScanConfig, digest
 from scanner.errors import AoiError, ConfigError, OutputError
+from scanner.files import write_json, write_text
 from scanner.imagery.catalog import ItemSet, read_items, write_items
-from scanner.results.outputs import write_json, write_text
 
 ALGORITHM: Final = 1
 """Raised when the same question may give other numbers; part of ``run_id``."""

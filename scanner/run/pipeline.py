@@ -32,6 +32,7 @@ from scanner.detection.detections import (
     to_detections,
 )
 from scanner.errors import CatalogError, ConfigError
+from scanner.files import write_json
 from scanner.imagery.access import gdal_env, signed, signer_for
 from scanner.imagery.catalog import ItemSet, search_items
 from scanner.imagery.cube import load_cube
@@ -51,7 +52,6 @@ from scanner.results.outputs import (
     Parts,
     write_geopackage,
     write_geoparquet,
-    write_json,
 )
 from scanner.run.cluster import open_client
 from scanner.run.folder import RunFolder, run_folder, run_identity
@@ -278,7 +278,7 @@ def open_cube(
     """Return a lazy cube of DN (time, band, y, x) over an AOI, for notebooks; no offset is applied.
 
     The grid is the absolute one of the UTM zone that holds most of the AOI's cells, one chunk a
-    tile. Other ``SearchConfig`` settings go by name. Raises ``CatalogError`` where nothing is found.
+    tile. Other ``SearchConfig`` settings go by name. Raises ``CatalogError`` if nothing is found.
     """
     settings = SearchConfig(catalog=catalog, date=date, **search)
     found = search_items(aoi, settings, Path("runs") / aoi.slug)

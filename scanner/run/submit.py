@@ -1,8 +1,8 @@
-"""Bounded submission: a few tiles in flight, signed when they are submitted, tried again when reads fail.
+"""Bounded submission: a few tiles in flight, signed when submitted, tried again when reads fail.
 
-The client builds both graphs of a tile and hands them over one after the other. It holds futures of a few
-tiles only, so 10 tiles and 100,000 take the same memory. A scene that cannot be read after all tries is
-dropped from that tile by name; where no scene can be blamed, the tile is failed.
+The client builds both graphs of a tile and hands them over one after the other. It holds futures of
+a few tiles only, so 10 tiles and 100,000 take the same memory. A scene that cannot be read after
+all tries is dropped from that tile by name; where no scene can be blamed, the tile is failed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, Final
 import dask.array as da
 import pyarrow as pa
 from distributed import Client, Future, KilledWorker, as_completed
+from rasterio.errors import RasterioError
 
 from scanner.area.grid import Tile
 from scanner.config import ScanConfig
 from scanner.errors import ReadError
-from scanner.imagery.access import culprit, gdal_env, is_refused, signed, signer_for, strip_secrets
+from scanner.imagery.access import culprit, gdal_env, signed, signer_for, strip_secrets
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
 from scanner.results.coverage import TileReport
@@ -64,7 +65,8 @@ class Submitter:
         client: a Dask client with at least one worker.
         items: all items of the run, unsigned.
         models: the pair of models.
-        config: settings; ``run.tries`` bounds how often a tile is tried before something is dropped.
+        config: settings; ``run.tries`` bounds how often a tile is tried before something is
+        dropped.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Submitter:
         window = TILES_PER_WORKER * worker_count(self._client)
         while True:
             while len(self._jobs) < window and (tile := next(waiting, None)) is not None:
-                job = _Job(tile, items_of_tile(self._items, tile))
+                job = _Job(tile, _native_first(items_of_tile(self._items, tile), tile))
                 if job.items:
                     running.add(self._submit(job))
                 else:
@@ -115,7 +117,7 @@ class Submitter:
         return future
 
     def _advance(self, job: _Job, future: Future) -> Done | None:
-        """Take a finished graph; return the tile's end, or ``None`` when it must be submitted again."""
+        """Take a finished graph; return the tile's end, or ``None`` to submit its next one."""
         if future.status != "finished":
             return self._failed(job, future)
         result: Any = future.result()
@@ -136,12 +138,12 @@ class Submitter:
                 job,
                 "the workers that ran it died, most likely for want of memory; use fewer --workers",
             )
-        if isinstance(error, ReadError) and job.tries < self._config.run.tries:
-            if is_refused(error):
-                self._signer.forget()
+        unread = isinstance(error, ReadError | RasterioError)
+        if unread and job.tries < self._config.run.tries:
+            self._signer.forget()  # a signature that ends mid-read looks like a broken block
             job.tries += 1
             return None
-        bad = culprit(error, job.items) if isinstance(error, ReadError) else None
+        bad = culprit(error, job.items) if unread else None
         if bad is None:
             return self._end(job, _one_line(error))
         job.items = [item for item in job.items if item.id != bad.id]
@@ -189,6 +191,11 @@ class Submitter:
             cells=len(job.tile.cells),
         )
         return Done(job.tile, None, report)
+
+
+def _native_first(items: list[Item], tile: Tile) -> list[Item]:
+    """Order items so that, of one day, those in the tile's own zone win: they need no warping."""
+    return sorted(items, key=lambda i: (i.solar_day, i.epsg != tile.epsg, i.datetime, i.id))
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,9 +1,9 @@
 """One tile from scenes to a cells table, as two small lazy graphs.
 
-First the SCL of every candidate item decides which solar days are worth reading (:func:`look`); then the
-10 m bands of those days become a composite, a class map, suspicious cells, chips, scores and at last a
-small table (:func:`scan_tile`). Each graph is a chain over one chunk, so Dask fuses it into a few tasks
-that run on one worker, and nothing but the table travels.
+First the SCL of every candidate item decides which solar days are worth reading (:func:`look`);
+then the 10 m bands of those days become a composite, a class map, suspicious cells, chips, scores
+and at last a small table (:func:`scan_tile`). Each graph is a chain over one chunk, so Dask fuses
+it into a few tasks that run on one worker, and nothing but the table travels.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def scan_tile(
     models: Models,
     env: Mapping[str, str],
 ) -> da.Array:
-    """Return, lazily, the :class:`TileResult` of a tile from the (signed) items of its chosen days."""
+    """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days."""
     scl = _load_scl(items, tile, pixels, env)
     cube = load_cube(items, tile.geobox, models.bands, engine=pixels.engine, env=env)
     refused = _doubts(items, tile, scl, pixels, env)
@@ -132,8 +132,8 @@ def _read_cells(
 ) -> NDArray[Any]:
     stats = suspicious_cells(image, classes, tile, n_days, pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
-    scores = classify(cut_chips(image, chosen, index), classifier.load()) if chosen else []
-    score_of = dict(zip(chosen, scores, strict=True))
+    scores = classify(cut_chips(image, chosen, index), classifier.load())
+    score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
     rows, cols = np.array(tile.cells).T
     table = pa.table(

@@ -146,6 +146,12 @@ def test_inputs_are_scaled_filled_and_clipped() -> None:
     assert np.isnan(pixels[0, 0, 0, 0])  # the caller's pixels stay as they were
 
 
+def test_the_digest_is_of_what_predict_depends_on() -> None:
+    assert replace(CARD, threshold=0.9, metrics=None, name="x").digest == CARD.digest
+    assert replace(CARD, calibration=Calibration(1, 0, 0.1)).digest != CARD.digest
+    assert replace(CARD, sha256="1" * 64).digest != CARD.digest
+
+
 @pytest.mark.parametrize("shape", [(3, 48, 48), (1, 2, 48, 48), (1, 5, 48, 48), (1, 3, 40, 48)])
 def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="cut it so"):
@@ -156,6 +162,6 @@ def test_a_reference_is_small_and_checks_the_model_it_finds(folder: Path) -> Non
     ref = classifier_ref(folder)
     assert pickle.loads(pickle.dumps(ref)) == ref  # noqa: S301
     assert len(pickle.dumps(ref)) < 1000
-    assert ref.sha256 == ModelCard.read(folder).sha256
+    assert ref.sha256 == ModelCard.read(folder).digest
     with pytest.raises(ModelError, match="does not fit"):
         ModelRef("classifier", str(folder), "0" * 64).load()

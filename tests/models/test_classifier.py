@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from scanner.errors import ModelError
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def chips() -> np.ndarray:
+def chips() -> NDArray[np.float32]:
     chips = np.random.default_rng(0).random((BATCH + 5, 3, 48, 48), dtype=np.float32) * 0.3
     chips[0, :, :20] = np.nan
     chips[1] = np.nan
@@ -61,7 +62,7 @@ def chips() -> np.ndarray:
     return chips
 
 
-def test_scores(folder: Path, chips: np.ndarray) -> None:
+def test_scores(folder: Path, chips: NDArray[np.float32]) -> None:
     scores = load_classifier(folder).predict(chips)
     assert scores.shape == (BATCH + 5,)
     assert scores.dtype == np.float32
@@ -69,7 +70,7 @@ def test_scores(folder: Path, chips: np.ndarray) -> None:
 
 
 def test_a_score_does_not_depend_on_how_many_chips_there_are(
-    folder: Path, chips: np.ndarray
+    folder: Path, chips: NDArray[np.float32]
 ) -> None:
     model = load_classifier(folder)
     scores = model.predict(chips)
@@ -79,7 +80,7 @@ def test_a_score_does_not_depend_on_how_many_chips_there_are(
     assert model.predict(chips[:0]).shape == (0,)
 
 
-def test_scores_that_are_no_numbers_are_refused(chips: np.ndarray) -> None:
+def test_scores_that_are_no_numbers_are_refused(chips: NDArray[np.float32]) -> None:
     network = build_network(CONFIG)
     torch.nn.init.constant_(network.net.fc[1].weight, float("nan"))
     with pytest.raises(ModelError, match="not numbers"):
@@ -128,7 +129,7 @@ def test_the_shipped_classifier_leaves_plain_forest_alone() -> None:
         ground = np.array(spectrum, np.float32)[:, None, None]
         chips = ground * rng.normal(1, 0.08, (4, 3, 48, 48)).astype(np.float32)
         model = load_classifier()
-        assert (model.predict(chips) < model.card.threshold).all()
+        assert model.predict(chips).max() < (model.card.threshold or 0)
 
 
 def test_threads_are_set_once_asked_for() -> None:

@@ -66,7 +66,11 @@ class RangeServer(Served):
     def fail(
         self, part: str, mode: Mode = "status", status: int = 503, times: int | None = 1
     ) -> Fault:
-        """Make requests fail whose path holds ``part``; returns the fault, to be taken back."""
+        """Make requests fail whose path holds ``part``; returns the fault, to be taken back.
+
+        ``short`` cuts a body in two, ``zeroed`` blanks it, ``html`` is a log-in page with 200,
+        ``stall`` waits a minute before the answer; bodies are spoilt, HEAD is answered well.
+        """
         fault = Fault(part, mode, status, times)
         self.faults.append(fault)
         return fault
@@ -104,6 +108,8 @@ class RangeServer(Served):
             return Response(b"<html>please log in</html>" * 20, media_type="text/html")
         if fault.mode == "stall":
             await asyncio.sleep(60)
+        if request.method == "HEAD":
+            return FileResponse(path, media_type="image/tiff")
         data = path.read_bytes()
         start, end = _range(request.headers.get("range"), len(data))
         part = data[start:end]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from scanner.models.classifier import load_classifier
@@ -38,10 +39,15 @@ SPECTRA = {
 }
 
 
-def field(*kinds: int) -> np.ndarray:
+def spectrum(kind: int) -> NDArray[np.float32]:
+    """One pixel of a kind, (6, 1, 1)."""
+    return np.array(SPECTRA[kind], np.float32)[:, None, None]
+
+
+def field(*kinds: int) -> NDArray[np.float32]:
     """Columns of 24 pixels of each kind, (6, 48, 24 * n)."""
-    columns = [np.broadcast_to(np.float32(SPECTRA[k])[:, None, None], (6, 48, 24)) for k in kinds]
-    return np.concatenate(columns, 2)
+    columns = [np.broadcast_to(spectrum(k), (6, 48, 24)) for k in kinds]
+    return np.concatenate(columns, 2, dtype=np.float32)
 
 
 @pytest.mark.parametrize("kind", sorted(SPECTRA))
@@ -52,7 +58,7 @@ def test_rules_know_typical_spectra(kind: int) -> None:
 def test_rules_leave_out_nodata_and_shadow() -> None:
     pixels = field(FOREST, FOREST)
     pixels[:, :4] = 0
-    pixels[:, 20:30] = np.float32((0.01, 0.02, 0.012, 0.06, 0.02, 0.01))[:, None, None]
+    pixels[:, 20:30] = np.array((0.01, 0.02, 0.012, 0.06, 0.02, 0.01), np.float32)[:, None, None]
     labels = spectral_labels(pixels)
     assert (labels[:4] == IGNORE).all()
     assert not (labels[20:30] == WATER).any()
@@ -60,7 +66,7 @@ def test_rules_leave_out_nodata_and_shadow() -> None:
 
 def test_rules_keep_a_scar_three_pixels_wide() -> None:
     pixels = field(FOREST, FOREST)
-    pixels[:, 20:23, 10:22] = np.float32(SPECTRA[BARREN])[:, None, None]
+    pixels[:, 20:23, 10:22] = spectrum(BARREN)
     assert (spectral_labels(pixels)[20:23, 10:22] == BARREN).all()
 
 
@@ -103,8 +109,8 @@ def chip_table(path: Path, n: int = 48) -> None:
 def test_chips_are_split_by_source_and_place(tmp_path: Path) -> None:
     chip_table(tmp_path / "chips.parquet")
     table = pd.read_parquet(tmp_path / "chips.parquet")
-    table.loc[table["source"] == "kept_1", "lat"] += 0.0
-    table.loc[3, "lat"] = table.loc[1, "lat"] + 0.005  # 550 m from a held-out mine
+    assert table.loc[1, "lat"] == 1
+    table.loc[3, "lat"] = 1.005  # 550 m from a held-out mine
     table.to_parquet(tmp_path / "chips.parquet")
     kept, held = read_chips(tmp_path / "chips.parquet", ["held_0", "held_1"])
     assert set(held.sources) == {"held_0", "held_1"}
@@ -127,7 +133,9 @@ def test_draws_are_half_mines() -> None:
 def test_mosaics_are_the_same_every_time_and_hold_the_labels() -> None:
     kinds = np.array([FOREST, BARREN, WATER], np.uint8)
     labels = np.broadcast_to(kinds[:, None, None], (3, 48, 48))
-    pixels = np.broadcast_to(kinds[:, None, None, None] / np.float32(10), (3, 3, 48, 48))
+    pixels: NDArray[np.float32] = np.broadcast_to(
+        kinds[:, None, None, None] * np.full(1, 0.1, np.float32), (3, 3, 48, 48)
+    )
     patches = Patches(pixels, labels, np.array(["a"] * 3))
     first, second = Mosaics(patches, None, 4, 7)[2], Mosaics(patches, None, 4, 7)[2]
     torch.testing.assert_close(first, second)
@@ -146,6 +154,8 @@ def test_a_classifier_is_trained_to_a_model_that_loads(tmp_path: Path) -> None:
     kept, held = read_chips(data / "mine-chips/chips.parquet", options["held_out"])
     network = classifier.train(kept, held, options, tmp_path / "runs")
     assert (tmp_path / "runs/last.ckpt").exists()
+    again = classifier.train(kept, held, options, tmp_path / "runs")  # through: read, not trained
+    torch.testing.assert_close(again.state_dict(), network.state_dict())
     card = classifier.draft_card(options, network)
     done = judge_classifier.finish(network, card, kept, held, options, data, tmp_path / "out")
     model = load_classifier(tmp_path / "out")
@@ -162,11 +172,12 @@ def test_a_segmenter_is_trained_to_a_model_that_loads(tmp_path: Path) -> None:
         six[:, :3], np.stack([spectral_labels(s) for s in six]), np.array(["a", "b"] * 2)
     )
     options: dict[str, Any] = tomllib.loads(segmenter.CONFIG.read_text())
-    options |= {"steps": 2, "batch": 1, "check_every": 2, "ema": 0.5}
+    options |= {"batch": 1, "check_every": 2, "ema": 0.5}
+    options["rounds"] = [options["rounds"][0] | {"steps": 2}] * 2
     options["network"] |= {"depths": [1] * 4, "hidden_sizes": [8] * 4, "decoder_hidden_size": 8}
     options["network"]["num_attention_heads"] = [1] * 4
     network = segmenter.train(patches, patches, None, options, tmp_path / "runs")
-    assert (tmp_path / "runs/last.ckpt").exists()
+    assert (tmp_path / "runs/round-1/last.ckpt").exists()
     card = segmenter.draft_card(options, network)
     done = judge_segmenter.finish(network, card, patches, tmp_path, tmp_path / "out")
     model = load_segmenter(tmp_path / "out")

@@ -41,7 +41,7 @@ _POINT_SPREAD: Final = 0.5
 _FIELDS: Final = (
     spectrum(330, 640, 470, 3150),  # green pasture
     spectrum(470, 780, 830, 2650),  # dry pasture
-    spectrum(640, 930, 1180, 2350),  # grazed bare
+    spectrum(600, 870, 1050, 2300),  # grazed bare
     spectrum(300, 400, 430, 1450),  # burnt
     spectrum(265, 500, 280, 3350),  # young regrowth
 )
@@ -77,7 +77,7 @@ def _forest() -> Floats:
     """Return untouched forest: crowns, gentle drift of species and terrain, hills lit from NE."""
     rng = _rng(1)
     canopy = _unit(blur(noise(rng, SHAPE, 1), 0.85)) + 0.8 * noise(rng, SHAPE, 8, 2)
-    crowns = _unit(0.85 * _lit(canopy) + 0.5 * _unit(blur(noise(rng, SHAPE, 1), 0.5)))
+    crowns = _unit(0.6 * _lit(canopy) + 0.75 * _unit(blur(noise(rng, SHAPE, 1), 0.65)))
     light = _lit(blur(noise(rng, SHAPE, 150, 4), 2.0))
     drift = noise(rng, SHAPE, 420, 3)
     shared = 0.15 * crowns + 0.055 * light
@@ -96,10 +96,10 @@ def _valleys(ground: Floats) -> None:
     swamp, water = Brush(), Brush()
     for line in streams.streams().values():
         swamp.line(line, 55 + 20 * np.sin(np.arange(len(line)) / 17))
-        water.line(line, np.full(len(line), 8.0))
+        water.line(line, np.full(len(line), 12.0))
     damp = blur(swamp.cover(), 1.5) * (0.5 + 0.3 * noise(rng, SHAPE, 12, 2))
     lay(ground, ground * spectrum(1.05, 1.12, 1.0, 1.10), np.clip(damp, 0, 1))
-    lay(ground, STREAM, water.cover() * smoothstep(noise(rng, SHAPE, 8, 2), -0.6, 0.8))
+    lay(ground, STREAM, water.cover() * smoothstep(noise(rng, SHAPE, 10, 2), -1.2, 0.6))
 
 
 def _quad(center: NDArray[np.float64], size: tuple[float, float], turn: float,
@@ -143,11 +143,14 @@ def _clearings(ground: Floats) -> None:
             if index == kind:
                 brush.polygon(field)
     patchy, tufts = noise(rng, SHAPE, 30, 4), noise(rng, SHAPE, 1)
+    clumps = noise(rng, SHAPE, 14, 3)
     trees = smoothstep(noise(rng, SHAPE, 3, 1) + 0.4 * noise(rng, SHAPE, 40), 1.9, 2.5)
     for index, brush in enumerate(brushes):
         other = _FIELDS[(index + 1) % 3] if index != 3 else _FIELDS[0]
         share = smoothstep(patchy + 0.3 * index, 0.2, 2.6) * (0.75 if index != 4 else 0.25)
-        color = (_FIELDS[index] + share * (other - _FIELDS[index])) * (1 + 0.045 * tufts)
+        color = (_FIELDS[index] + share * (other - _FIELDS[index])) * (
+            1 + 0.04 * tufts + 0.07 * clumps
+        )
         lay(ground, color, brush.cover() * (1 - 0.8 * trees))
 
 

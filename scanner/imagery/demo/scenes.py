@@ -182,7 +182,7 @@ def _write_cog(path: Path, image: NDArray[Any], granule: frame.Granule, pixel: i
     with rasterio.open(
         path, "w", driver="COG", height=rows, width=cols, count=1, dtype=image.dtype,
         crs=f"EPSG:{granule.epsg}", transform=transform, nodata=NODATA,
-        compress="DEFLATE", predictor="STANDARD", blocksize=512,
+        compress="DEFLATE", predictor="STANDARD", level=2, blocksize=512,
         overview_resampling="nearest" if pixel == 20 else "average",
     ) as out:  # fmt: skip
         out.write(image, 1)

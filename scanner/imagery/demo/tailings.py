@@ -42,7 +42,7 @@ _PALETTES: Final[dict[Style, _Palette]] = {
     "pale": _Palette(2750, 0.84, 0.61, 0.25, 0.27, 0.12),
     "white": _Palette(3300, 0.87, 0.69, 0.18, 0.16, 0.06),
     "yellow": _Palette(2450, 0.85, 0.51, 0.22, 0.30, 0.12),
-    "dull": _Palette(1800, 0.83, 0.58, 0.20, 0.42, 0.20),
+    "dull": _Palette(2050, 0.83, 0.58, 0.20, 0.40, 0.16),
 }
 
 _PONDS: Final = np.array(

@@ -40,7 +40,7 @@ DEGRADED: Final = spectrum(400, 610, 520, 2600)
 RIVER: Final = spectrum(545, 800, 850, 480)
 SAND: Final = spectrum(1180, 1640, 1960, 2560)
 LAKE: Final = spectrum(325, 345, 275, 225)
-STREAM: Final = spectrum(330, 470, 400, 1500)
+STREAM: Final = spectrum(370, 540, 500, 1250)
 ROAD: Final = spectrum(760, 1090, 1480, 2300)
 
 
