@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from scanner.run.pipeline import Run
 
 INTERRUPTED = 130
+UNEXPECTED = 3
 
 
 class LatLon(click.ParamType[tuple[float, float]]):
@@ -72,7 +76,7 @@ class LatLon(click.ParamType[tuple[float, float]]):
 @click.option("--strict", is_flag=True, default=None, help="Dropped scenes end with exit code 1.")
 @click.option("--debug", is_flag=True, help="Log more, and show tracebacks.")
 @click.version_option(__version__, prog_name="mining-scan")
-def main(config_file: Path | None, debug: bool, **options: Any) -> None:
+def command(config_file: Path | None, debug: bool, **options: Any) -> int:
     """Find mining scars inside AOI (a GeoJSON file), from Sentinel-2 imagery.
 
     The answer is in the run folder: detections.parquet, cells.parquet, coverage.parquet, run.json.
@@ -80,17 +84,40 @@ def main(config_file: Path | None, debug: bool, **options: Any) -> None:
     refused; 3 the environment stopped the run; 130 interrupted, resumable.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO if debug else logging.WARNING)
-    given = {name: value for name, value in options.items() if value is not None}
+    return _run(config_file, {name: given for name, given in options.items() if given is not None})
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; what ends it early is told on one line of stderr.
+
+    ``args`` are those of the process unless given. With ``--debug`` the traceback comes first.
+    """
+    args = list(sys.argv[1:] if args is None else args)
     try:
-        sys.exit(_run(config_file, given))
+        code = command.main(args, prog_name="mining-scan", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):  # click turns the one into the other
+        again = shlex.join(["mining-scan", *(arg for arg in args if arg != "--fresh")])
+        click.echo(f"interrupted; resume with: {again}", err=True)
+        code = INTERRUPTED
+    except click.ClickException as error:
+        code = _tell_error(error, f"{error.format_message().rstrip('.')}; see --help", args, 2)
     except ScannerError as error:
-        if debug:
-            raise
-        click.echo(f"mining-scan: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo(f"\ninterrupted; resume with: {_command()}", err=True)
-        sys.exit(INTERRUPTED)
+        code = _tell_error(error, str(error), args, error.exit_code)
+    except Exception as error:  # a bug, or what nobody thought of: never taken for an answer
+        text = f"unexpected {type(error).__name__}: {error}; run it again with --debug, report it"
+        code = _tell_error(error, text, args, UNEXPECTED)
+    sys.exit(code)
+
+
+def _tell_error(error: Exception, text: str, args: Sequence[str], code: int) -> int:
+    """Print an error on one line, without signatures, and return the exit code."""
+    from scanner.imagery.hrefs import strip_secrets
+
+    if "--debug" in args:
+        lines = traceback.format_exception(error)
+        click.echo(strip_secrets("".join(lines)), err=True, nl=False)
+    click.echo(f"mining-scan: {strip_secrets(' '.join(text.split()))}", err=True)
+    return code
 
 
 def _run(config_file: Path | None, given: dict[str, Any]) -> int:
@@ -195,10 +222,3 @@ def _tell_demo(run: Run) -> None:
     from scanner.results.planted import planted_against_found
 
     click.echo(planted_against_found(run.folder.path))
-
-
-def _command() -> str:
-    """Return the command line as it was typed, without the flag that would start over."""
-    import shlex
-
-    return shlex.join(["mining-scan", *(arg for arg in sys.argv[1:] if arg != "--fresh")])

@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 PATH: Final = (0.0675, 0.0395, 0.0265)
 """L1C minus L2A over forest, reflectance in B02, B03, B04: what clear air over the Amazon adds."""
@@ -32,6 +33,31 @@ def random_air(pixels: Tensor, low: float, high: float) -> Tensor:
     offset = 0.006 * torch.randn(n, 3, 1, 1)
     noise = 0.004 * torch.rand(n, 1, 1, 1) * torch.randn_like(pixels)
     return (changed + offset + noise).clamp(0, 1)
+
+
+def random_size(pixels: Tensor, labels: Tensor, share: float) -> Tensor:
+    """Shrink a ``share`` of the chips and lay them, soft at the edge, on chips that are no mines.
+
+    The label stays that of the chip shrunk: small mines in wide forest, and small other things.
+    """
+    out = pixels.clone()
+    ground = torch.nonzero(labels == 0).flatten()
+    if share == 0 or len(ground) == 0:
+        return out
+    side = pixels.shape[-1]
+    for index in torch.nonzero(torch.rand(len(pixels)) < share).flatten().tolist():
+        size = int(torch.randint(side // 3, 2 * side // 3, ()))
+        small = functional.interpolate(
+            pixels[index : index + 1], (size, size), mode="bilinear", antialias=True
+        )
+        ramp = torch.minimum(torch.arange(size), torch.arange(size - 1, -1, -1))
+        edge = ((ramp + 1) / 5).clamp(max=1)
+        y, x = torch.randint(0, side - size + 1, (2,)).tolist()
+        below = pixels[ground[int(torch.randint(len(ground), ()))]].clone()
+        spot = below[:, y : y + size, x : x + size]
+        spot += (small[0] - spot) * torch.minimum(edge[:, None], edge[None])
+        out[index] = below
+    return out
 
 
 def random_heading(pixels: Tensor) -> Tensor:

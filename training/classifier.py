@@ -22,7 +22,7 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
 from scanner.models.card import CLASSIFIER_CLASSES, ModelCard, Scaling
 from scanner.models.classifier import build_network
-from training.augment import random_air, random_heading
+from training.augment import random_air, random_heading, random_size
 from training.chips import Chips, read_chips
 from training.loop import fit
 
@@ -46,6 +46,7 @@ class ChipModule(L.LightningModule):
         """One step on chips whose air, heading and noise are drawn anew."""
         pixels, labels = batch
         low, high = self.options["air"]
+        pixels = random_size(pixels, labels, self.options["small"])
         logits = self.network(scaled(random_heading(random_air(pixels, low, high))))
         loss: Tensor = self.loss(logits, 0.02 + 0.96 * labels.float())
         self.log("loss", loss, prog_bar=True)
@@ -102,22 +103,31 @@ def draw_weights(chips: Chips) -> NDArray[np.float64]:
 
 
 def train(train_set: Chips, held: Chips, options: dict[str, Any], runs: Path) -> nn.Module:
-    """Train, or go on from the last checkpoint in ``runs``; returns the averaged network."""
+    """Train round after round, each from the averaged weights of the one before."""
     L.seed_everything(options["seed"])
     torch.set_num_threads(options["threads"])
-    sampler = WeightedRandomSampler(draw_weights(train_set).tolist(), options["samples"])
-    loader = DataLoader(_tensors(train_set), options["batch"], sampler=sampler, drop_last=True)
-    module = ChipModule(options, options["epochs"] * len(loader))
     judge = DataLoader(_tensors(held), 256)
-    return fit(
-        module,
-        module.network,
-        (loader, judge),
-        runs,
-        ema=options["ema"],
-        max_epochs=options["epochs"],
-        check_val_every_n_epoch=options["check_every"],
-    )
+    network: nn.Module | None = None
+    for number, changes in enumerate(options["rounds"]):
+        chosen = options | changes
+        chips = train_set.take(~np.isin(train_set.sources, chosen["without"]))
+        sampler = WeightedRandomSampler(draw_weights(chips).tolist(), chosen["samples"])
+        loader = DataLoader(_tensors(chips), chosen["batch"], sampler=sampler, drop_last=True)
+        module = ChipModule(chosen, chosen["epochs"] * len(loader))
+        if network is not None:
+            module.network.load_state_dict(network.state_dict())
+        network = fit(
+            module,
+            module.network,
+            (loader, judge),
+            runs / f"round-{number}",
+            ema=chosen["ema"],
+            max_epochs=chosen["epochs"],
+            check_val_every_n_epoch=chosen["check_every"],
+        )
+    if network is None:
+        raise ValueError("no [[rounds]] in the TOML; nothing to train")
+    return network
 
 
 def _tensors(chips: Chips) -> TensorDataset:

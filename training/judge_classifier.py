@@ -54,7 +54,9 @@ def finish(
     weights = prevalence_weights(held.labels, calibration.prevalence)
     scores = {name: calibrate(logits, calibration) for name, logits in looks.items()}
     both = np.concatenate(list(scores.values()))
-    threshold = best_threshold(both, np.tile(held.labels, 2), np.tile(weights, 2))
+    threshold = best_threshold(
+        both, np.tile(held.labels, 2), np.tile(weights, 2), options["recall_weight"]
+    )
     metrics: dict[str, Any] = {
         f"held-out sources, {name}": figures(score, held.labels, threshold)
         for name, score in scores.items()
@@ -74,8 +76,9 @@ def finish(
         training_data=(
             f"mine-chips: {int((train_set.labels == 1).sum())} mines and "
             f"{int((train_set.labels == 0).sum())} others of {len(sources)} campaigns, L1C median "
-            f"composites; held out whole: {', '.join(options['held_out'])}; threshold: highest F1 "
-            f"on the held-out campaigns weighted to prevalence {calibration.prevalence}"
+            f"composites; held out whole: {', '.join(options['held_out'])}; threshold: highest "
+            f"F-{options['recall_weight']:g} on the held-out campaigns weighted to prevalence "
+            f"{calibration.prevalence}"
         ),
     ).write(out)
     print(f"threshold {threshold}, {calibration}", flush=True)
@@ -110,12 +113,16 @@ def fit_platt(
 
 
 def best_threshold(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64]
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    beta: float = 1.0,
 ) -> float:
-    """Return the score with the highest weighted F1, two decimals."""
+    """Return the score with the highest weighted F-beta, two decimals; above 1 favours recall."""
     precision, recall, cuts = precision_recall_curve(labels, scores, sample_weight=weights)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-    return round(float(cuts[int(np.argmax(f1[:-1]))]), 2)
+    share = (1 + beta**2) * precision * recall
+    value = share / np.maximum(beta**2 * precision + recall, 1e-9)
+    return round(float(cuts[int(np.argmax(value[:-1]))]), 2)
 
 
 def figures(
@@ -158,7 +165,16 @@ def on_pairs(
     scores = calibrate(model.logits(np.ascontiguousarray(pixels)), calibration)
     kind = table["change_type"].to_numpy(str)
     mines = (kind == "mining") & (table["near_chip_m"].to_numpy(float) > 1000)
-    out = {}
+    out: dict[str, Any] = {}
+    corner = (table[["lat_center", "lon_center"]] // 5 * 5).astype(int)
+    blocks = np.array([f"lat{lat}lon{lon}" for lat, lon in corner.itertuples(index=False)])
+    out["mine-pairs (L2A), mining called mine by 5-degree block"] = {
+        str(block): {
+            "called_mine": round(float((scores[mines & (blocks == block)] >= threshold).mean()), 3),
+            "mines": int((mines & (blocks == block)).sum()),
+        }
+        for block in np.unique(blocks[mines])
+    }
     for name, others in (("natural", kind == "natural"), ("all others", kind != "mining")):
         rows = mines | others
         labels = mines[rows].astype(np.int64)

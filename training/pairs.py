@@ -73,8 +73,9 @@ def read_multispectral(folder: Path) -> Patches:
 class Mosaics(Dataset[tuple[Tensor, Tensor]]):
     """Windows laid out of 5 x 5 patches drawn at random, each turned and mirrored at random.
 
-    Patches with water are drawn ``1 + wet`` times as often as others. At times a whole scene is
-    shown instead: mosaics have seams, the ground has not.
+    Patches with water are drawn ``1 + wet`` times as often as others, and a share of ``few`` of
+    the windows is laid out of one to four patches only. At times a whole scene is shown instead:
+    mosaics have seams, the ground has not.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Mosaics(Dataset[tuple[Tensor, Tensor]]):
         length: int,
         seed: int,
         wet: float = 0.0,
+        few: float = 0.0,
     ) -> None:
         self.patches, self.scenes, self.length, self.seed = patches, scenes, length, seed
+        self.few = few
         chance = np.ones(len(patches.labels))
         chance[(patches.labels == WATER).mean((1, 2)) > 0.03] += wet
         self.chance = chance / chance.sum()
@@ -111,7 +114,10 @@ class Mosaics(Dataset[tuple[Tensor, Tensor]]):
         side = self.patches.labels.shape[1]
         pixels = np.empty((3, 5 * side, 5 * side), np.float32)
         labels = np.empty((5 * side, 5 * side), np.uint8)
-        for place, pick in enumerate(rng.choice(len(self.chance), size=25, p=self.chance)):
+        picks = rng.choice(len(self.chance), size=25, p=self.chance)
+        if rng.random() < self.few:  # ground of few kinds, or of one, as most of the forest is
+            picks = picks[rng.integers(rng.integers(1, 5), size=25)]
+        for place, pick in enumerate(picks):
             rows = slice(place // 5 * side, (place // 5 + 1) * side)
             columns = slice(place % 5 * side, (place % 5 + 1) * side)
             turn, mirror = int(rng.integers(4)), bool(rng.integers(2))

@@ -102,7 +102,8 @@ def train(
         if network is not None:
             module.network.load_state_dict(network.state_dict())
         length = chosen["steps"] * chosen["batch"]
-        windows = Mosaics(patches, scenes, length, chosen["seed"] + number, chosen["wet"])
+        seed = chosen["seed"] + number
+        windows = Mosaics(patches, scenes, length, seed, chosen["wet"], chosen["few"])
         network = fit(
             module,
             module.network,
@@ -114,6 +115,14 @@ def train(
         )
     if network is None:
         raise ValueError("no [[rounds]] in the TOML; nothing to train")
+    return network
+
+
+def lift(network: nn.Module, values: list[float]) -> nn.Module:
+    """Add ``values`` to the logits of the classes, for good: more of one means less of others."""
+    bias = network.get_parameter("decode_head.classifier.bias")
+    with torch.no_grad():
+        bias += torch.tensor(values)
     return network
 
 
@@ -150,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     scenes = read_multispectral(given.data / "multispectral")
     print(f"train {int((~held).sum())}, held out {int(held.sum())} patches", flush=True)
     network = train(pairs.take(~held), pairs.take(held), scenes, options, given.runs)
+    network = lift(network, options["lift"])
     finish(network, draft_card(options, network), pairs.take(held), given.data, given.out)
 
 

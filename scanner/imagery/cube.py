@@ -111,7 +111,8 @@ class _Reader(AutoParallelRioReader):  # type: ignore[misc]
             return super().read(window, **kwargs)
         except Exception as error:
             told = strip_secrets(f"{error} ({error.__cause__})" if error.__cause__ else str(error))
-            raise ReadError(told, strip_secrets(self.url)) from None
+        # out of the except block: rasterio's own errors do not survive the way back to the client
+        raise ReadError(told, strip_secrets(self.url))
 
 
 def _load_stackstac(

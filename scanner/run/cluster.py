@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import dask.config
@@ -32,6 +33,10 @@ TORCH_THREADS: Final = 1
 
 Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
 """
+
+
+CONNECT_TIMEOUT: str = "30s"
+"""How long an answer of a scheduler or worker is waited for."""
 
 
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
@@ -82,7 +87,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
     settings = {
-        "distributed.comm.timeouts.connect": "30s",
+        "distributed.comm.timeouts.connect": CONNECT_TIMEOUT,
         "distributed.scheduler.allowed-failures": 3,
         # a lost cluster must end the run, not hang it
         "distributed.scheduler.no-workers-timeout": "5 minutes",
@@ -91,7 +96,10 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
     guard_logs()
     with dask.config.set(settings):
         if run.scheduler is None:
-            with _local_cluster(run) as cluster, Client(cluster) as client:
+            with ExitStack() as stack:
+                with _interrupts_held():
+                    cluster = stack.enter_context(_local_cluster(run))
+                client = stack.enter_context(Client(cluster))
                 client.register_plugin(PrepareWorker(models))
                 yield client
             return
@@ -105,6 +113,28 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         with client:
             _prepare_remote(client, run.scheduler, models)
             yield client
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends, and for good from all processes started in it.
+
+    A terminal sends it to the workers as well, which would die in the middle of a task, each with
+    a traceback. Held from them, it comes to this process alone, which ends them in order; and no
+    cluster is left half started. Where signals cannot be held (Windows), nothing is done.
+    """
+    hold = getattr(signal, "pthread_sigmask", None)
+    if hold is None:
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # started later, it would let go of SIGINT for the workers
+    before = hold(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        hold(signal.SIG_SETMASK, before)
 
 
 def _local_cluster(run: RunConfig) -> LocalCluster:

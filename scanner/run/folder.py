@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scanner.area.aoi import Aoi, read_aoi
-from scanner.config import ScanConfig, digest
+from scanner.config import RunConfig, ScanConfig, digest
 from scanner.errors import AoiError, ConfigError, OutputError
 from scanner.files import write_json, write_text
 from scanner.imagery.catalog import ItemSet, read_items, write_items
@@ -103,7 +103,8 @@ class RunFolder:
 
     def freeze(self, config: ScanConfig, aoi: Aoi, found: ItemSet) -> ScanConfig:
         """Save area, items and settings, the settings last: a folder without them is a new one."""
-        frozen = replace(config, search=replace(config.search, date=_date(found)))
+        search = replace(config.search, date=_date(found))
+        frozen = replace(config, search=search, run=RunConfig())  # how it ran is not what it is
         write_json(self.aoi, aoi.to_geojson())
         write_items(self.items, found)
         write_text(self.config, frozen.to_toml())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from scanner.config import ScanConfig
 from scanner.imagery.demo import PLANTED, make_scenes
@@ -26,9 +29,32 @@ def seam_aoi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_aoi(tmp_path_factory.mktemp("aoi") / "seam.geojson", bounds, "seam")
 
 
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a cluster that many tests share: workers take seconds to import torch."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield str(cluster.scheduler_address)
+
+
 @pytest.fixture
-def config(seam_aoi: Path, demo_scenes: Path, tiny_models: dict[str, str], tmp_path: Path):
-    """Settings of a small scan; ``config.with_values`` changes them."""
+def config(
+    seam_aoi: Path,
+    demo_scenes: Path,
+    tiny_models: dict[str, str],
+    scheduler: str,
+    tmp_path: Path,
+) -> ScanConfig:
+    """Settings of a small scan on the shared cluster; ``config.with_values`` changes them."""
     return ScanConfig().with_values(
-        aoi=seam_aoi, catalog=str(demo_scenes), out=tmp_path / "run", workers=1, **tiny_models
+        aoi=seam_aoi,
+        catalog=str(demo_scenes),
+        out=tmp_path / "run",
+        scheduler=scheduler,
+        **tiny_models,
     )

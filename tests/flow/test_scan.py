@@ -14,7 +14,6 @@ import geopandas as gpd
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
 
 from scanner.detection.detections import CELL_SCHEMA, DETECTION_SCHEMA, STATUSES
 from scanner.errors import ConfigError
@@ -78,13 +77,13 @@ def test_files_have_the_promised_columns_and_sums(calm):
 
 
 def test_two_workers_give_the_same_bytes(calm, config):
-    assert all(list(scan(config.with_values(workers=2))))
+    assert all(list(scan(config.with_values(scheduler=None, workers=2))))
     assert rows(config.run.out) == rows(calm.run.out)
 
 
 @pytest.mark.slow
 def test_eight_workers_give_the_same_bytes(calm, config):
-    assert all(list(scan(config.with_values(workers=8))))
+    assert all(list(scan(config.with_values(scheduler=None, workers=8))))
     assert rows(config.run.out) == rows(calm.run.out)
 
 
@@ -205,18 +204,14 @@ def test_a_scene_that_cannot_be_read_is_dropped_by_name(calm, config, demo_scene
     assert rows(config.run.out) != rows(calm.run.out)
 
 
-def test_a_running_scheduler_needs_only_the_package(calm, config):
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as cluster:
-        assert all(
-            list(scan(config.with_values(scheduler=cluster.scheduler_address, workers=None)))
-        )
+def test_a_running_scheduler_gives_the_same_bytes(calm, config):
+    assert config.run.scheduler.startswith("tcp://127.0.0.1:")
+    assert all(list(scan(config)))
     assert rows(config.run.out) == rows(calm.run.out)
 
 
 def test_every_socket_is_on_loopback(config):
-    with open_client(replace(config.run, workers=1)) as client:
+    with open_client(replace(config.run, scheduler=None, workers=1)) as client:
         pids = {psutil.Process().pid, *(p.pid for p in psutil.Process().children(recursive=True))}
         assert client.nthreads()
         listening = {

@@ -122,6 +122,15 @@ def test_geopackage_opens(tmp_path):
             assert back.ids.tolist() == ["a,b"] * n
 
 
+def test_gdal_opens_it_where_it_has_the_driver(tmp_path):
+    import pyogrio
+
+    if "Parquet" not in pyogrio.list_drivers():
+        pytest.skip("this build of GDAL has no Parquet driver")
+    write_geoparquet(tmp_path / "out.parquet", frame(7), SCHEMA)
+    assert len(gpd.read_file(tmp_path / "out.parquet")) == 7
+
+
 class TestParts:
     @staticmethod
     def table(score=0.5):
