@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from scanner.area.aoi import Aoi as Aoi
     from scanner.area.aoi import read_aoi as read_aoi
     from scanner.config import ScanConfig as ScanConfig
+    from scanner.imagery.notebook import open_cube as open_cube
     from scanner.models.classifier import load_classifier as load_classifier
     from scanner.models.segmenter import load_segmenter as load_segmenter
-    from scanner.run.pipeline import open_cube as open_cube
     from scanner.run.pipeline import scan as scan
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "ScanConfig": "scanner.config",
     "load_classifier": "scanner.models.classifier",
     "load_segmenter": "scanner.models.segmenter",
-    "open_cube": "scanner.run.pipeline",
+    "open_cube": "scanner.imagery.notebook",
     "scan": "scanner.run.pipeline",
 }
 __all__ = [  # noqa: RUF022 - in the order of the flow
