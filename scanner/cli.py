@@ -84,6 +84,8 @@ def command(config_file: Path | None, debug: bool, **options: Any) -> int:
     refused; 3 the environment stopped the run; 130 interrupted, resumable.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO if debug else logging.WARNING)
+    if not debug:  # one line where a server never answers, not one a retry
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
     return _run(config_file, {name: given for name, given in options.items() if given is not None})
 
 
@@ -100,24 +102,29 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         click.echo(f"interrupted; resume with: {again}", err=True)
         code = INTERRUPTED
     except click.ClickException as error:
-        code = _tell_error(error, f"{error.format_message().rstrip('.')}; see --help", args, 2)
+        text = f"{error.format_message().rstrip('.')}; see --help"
+        code = _tell_error(error, text, args, error.exit_code)
     except ScannerError as error:
-        code = _tell_error(error, str(error), args, error.exit_code)
+        code = _tell_error(error, _stripped(str(error)), args, error.exit_code)
     except Exception as error:  # a bug, or what nobody thought of: never taken for an answer
         text = f"unexpected {type(error).__name__}: {error}; run it again with --debug, report it"
-        code = _tell_error(error, text, args, UNEXPECTED)
+        code = _tell_error(error, _stripped(text), args, UNEXPECTED)
     sys.exit(code)
 
 
 def _tell_error(error: Exception, text: str, args: Sequence[str], code: int) -> int:
-    """Print an error on one line, without signatures, and return the exit code."""
-    from scanner.imagery.hrefs import strip_secrets
-
+    """Print an error on one line and return the exit code."""
     if "--debug" in args:
         lines = traceback.format_exception(error)
-        click.echo(strip_secrets("".join(lines)), err=True, nl=False)
-    click.echo(f"mining-scan: {strip_secrets(' '.join(text.split()))}", err=True)
+        click.echo(_stripped("".join(lines)), err=True, nl=False)
+    click.echo(f"mining-scan: {' '.join(text.split())}", err=True)
     return code
+
+
+def _stripped(text: str) -> str:
+    from scanner.imagery.hrefs import strip_secrets
+
+    return strip_secrets(text)
 
 
 def _run(config_file: Path | None, given: dict[str, Any]) -> int:
@@ -135,9 +142,7 @@ def _run(config_file: Path | None, given: dict[str, Any]) -> int:
 
 
 def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
-    """Layer the settings: defaults, those frozen in the run folder, a config file, the command
-    line.
-    """
+    """Layer the settings: defaults, a config file or the run folder's, the command line."""
     from scanner.config import ScanConfig
 
     if isinstance(also := given.get("also"), str):
@@ -156,10 +161,12 @@ def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
         raise AoiError("no area; give a GeoJSON file, or --center LAT,LON (see --help)")
     asked = config.with_values(**given)
     if config_file is None and not asked.run.fresh:
-        from scanner.run.folder import run_folder
-        from scanner.run.pipeline import read_area
+        from scanner.area.aoi import read_area
 
-        frozen = run_folder(asked, read_area(asked)).frozen()
+        area = read_area(asked)  # a wrong one is told before anything big is imported
+        from scanner.run.folder import run_folder
+
+        frozen = run_folder(asked, area).frozen()
         if frozen is not None:
             asked = frozen.with_values(**given)
     return asked
@@ -207,11 +214,9 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
         )
     )
     if dropped := summary["dropped_items"]:
-        click.echo(
-            f"{len(dropped)} scenes left out, first {dropped[0]['id']}: {dropped[0]['reason']}"
-        )
+        click.echo(f"scenes left out: {len(dropped)}, the first since {dropped[0]['reason']}")
     if without := summary["items_without_scl"]:
-        click.echo(f"{len(without)} scenes have no SCL and count as clear wherever they have data")
+        click.echo(f"scenes without SCL, taken as clear wherever they have data: {len(without)}")
     if run.config.search.catalog == "demo":
         _tell_demo(run)
     click.echo(f"results in {run.folder.path}: detections.parquet, cells.parquet, coverage.parquet")

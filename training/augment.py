@@ -6,7 +6,6 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 PATH: Final = (0.0675, 0.0395, 0.0265)
 """L1C minus L2A over forest, reflectance in B02, B03, B04: what clear air over the Amazon adds."""
@@ -35,31 +34,6 @@ def random_air(pixels: Tensor, low: float, high: float) -> Tensor:
     return (changed + offset + noise).clamp(0, 1)
 
 
-def random_size(pixels: Tensor, labels: Tensor, share: float) -> Tensor:
-    """Shrink a ``share`` of the chips and lay them, soft at the edge, on chips that are no mines.
-
-    The label stays that of the chip shrunk: small mines in wide forest, and small other things.
-    """
-    out = pixels.clone()
-    ground = torch.nonzero(labels == 0).flatten()
-    if share == 0 or len(ground) == 0:
-        return out
-    side = pixels.shape[-1]
-    for index in torch.nonzero(torch.rand(len(pixels)) < share).flatten().tolist():
-        size = int(torch.randint(side // 3, 2 * side // 3, ()))
-        small = functional.interpolate(
-            pixels[index : index + 1], (size, size), mode="bilinear", antialias=True
-        )
-        ramp = torch.minimum(torch.arange(size), torch.arange(size - 1, -1, -1))
-        edge = ((ramp + 1) / 5).clamp(max=1)
-        y, x = torch.randint(0, side - size + 1, (2,)).tolist()
-        below = pixels[ground[int(torch.randint(len(ground), ()))]].clone()
-        spot = below[:, y : y + size, x : x + size]
-        spot += (small[0] - spot) * torch.minimum(edge[:, None], edge[None])
-        out[index] = below
-    return out
-
-
 def random_heading(pixels: Tensor) -> Tensor:
     """Turn and mirror each image of (n, c, y, y) by one of the eight symmetries of a square."""
     turns = torch.randint(0, 8, (len(pixels),))
@@ -69,3 +43,15 @@ def random_heading(pixels: Tensor) -> Tensor:
         view = pixels[rows].flip(3) if code >= 4 else pixels[rows]
         out[rows] = torch.rot90(view, code % 4, (2, 3))
     return out
+
+
+def mixed(pixels: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Lay each image thinly over another, labels alike (mixup, arXiv:1710.09412)."""
+    share = torch.distributions.Beta(alpha, alpha).sample((len(pixels),))
+    share = torch.maximum(share, 1 - share)
+    other = torch.randperm(len(pixels))
+    weight = share.view(-1, 1, 1, 1)
+    return (
+        weight * pixels + (1 - weight) * pixels[other],
+        share * labels + (1 - share) * labels[other],
+    )

@@ -22,11 +22,12 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
 from scanner.models.card import CLASSIFIER_CLASSES, ModelCard, Scaling
 from scanner.models.classifier import build_network
-from training.augment import random_air, random_heading, random_size
+from training.augment import mixed, random_air, random_heading
 from training.chips import Chips, read_chips
 from training.loop import fit
 
 CONFIG = Path(__file__).with_name("classifier.toml")
+LAYOUT = torch.channels_last  # half as fast again as the default on a CPU
 SCALING = Scaling(mean=(0.06, 0.08, 0.09), std=(0.05, 0.05, 0.07), low=0.0, high=0.3)
 
 
@@ -37,7 +38,7 @@ class ChipModule(L.LightningModule):
         super().__init__()
         self.options = options
         self.steps = steps
-        self.network = build_network(network_config(options))
+        self.network = build_network(network_config(options)).to(memory_format=LAYOUT)
         self.loss = nn.BCEWithLogitsLoss()
         self.auc = BinaryAUROC()
         self.precision = BinaryAveragePrecision()
@@ -46,9 +47,10 @@ class ChipModule(L.LightningModule):
         """One step on chips whose air, heading and noise are drawn anew."""
         pixels, labels = batch
         low, high = self.options["air"]
-        pixels = random_size(pixels, labels, self.options["small"])
-        logits = self.network(scaled(random_heading(random_air(pixels, low, high))))
-        loss: Tensor = self.loss(logits, 0.02 + 0.96 * labels.float())
+        pixels = random_heading(random_air(pixels, low, high))
+        pixels, targets = mixed(pixels, labels.float(), self.options["mixup"])
+        logits = self.network(scaled(pixels).contiguous(memory_format=LAYOUT))
+        loss: Tensor = self.loss(logits, 0.02 + 0.96 * targets)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -74,7 +76,7 @@ class ChipModule(L.LightningModule):
 def network_config(options: dict[str, Any]) -> dict[str, Any]:
     """Return the ``config`` of the card."""
     return {
-        "backbone": "resnet18",
+        "backbone": options["backbone"],
         "bands": 3,
         "dropout": options["dropout"],
         "flips": options["flips"],
@@ -103,31 +105,21 @@ def draw_weights(chips: Chips) -> NDArray[np.float64]:
 
 
 def train(train_set: Chips, held: Chips, options: dict[str, Any], runs: Path) -> nn.Module:
-    """Train round after round, each from the averaged weights of the one before."""
+    """Train, or go on from the last checkpoint in ``runs``; returns the averaged network."""
     L.seed_everything(options["seed"])
     torch.set_num_threads(options["threads"])
-    judge = DataLoader(_tensors(held), 256)
-    network: nn.Module | None = None
-    for number, changes in enumerate(options["rounds"]):
-        chosen = options | changes
-        chips = train_set.take(~np.isin(train_set.sources, chosen["without"]))
-        sampler = WeightedRandomSampler(draw_weights(chips).tolist(), chosen["samples"])
-        loader = DataLoader(_tensors(chips), chosen["batch"], sampler=sampler, drop_last=True)
-        module = ChipModule(chosen, chosen["epochs"] * len(loader))
-        if network is not None:
-            module.network.load_state_dict(network.state_dict())
-        network = fit(
-            module,
-            module.network,
-            (loader, judge),
-            runs / f"round-{number}",
-            ema=chosen["ema"],
-            max_epochs=chosen["epochs"],
-            check_val_every_n_epoch=chosen["check_every"],
-        )
-    if network is None:
-        raise ValueError("no [[rounds]] in the TOML; nothing to train")
-    return network
+    sampler = WeightedRandomSampler(draw_weights(train_set).tolist(), options["samples"])
+    loader = DataLoader(_tensors(train_set), options["batch"], sampler=sampler, drop_last=True)
+    module = ChipModule(options, options["epochs"] * len(loader))
+    return fit(
+        module,
+        module.network,
+        (loader, DataLoader(_tensors(held), 256)),
+        runs,
+        ema=options["ema"],
+        max_epochs=options["epochs"],
+        check_val_every_n_epoch=options["check_every"],
+    )
 
 
 def _tensors(chips: Chips) -> TensorDataset:
@@ -141,7 +133,7 @@ def draft_card(options: dict[str, Any], network: nn.Module) -> ModelCard:
     return ModelCard(
         name="mining-scan chips",
         task="classification",
-        architecture="ResNet-18",
+        architecture="ResNet",
         bands=("B02", "B03", "B04"),
         scaling=SCALING,
         sha256="",

@@ -30,6 +30,9 @@ LIMITS: Final = (
     "repeat rules made on six",
     "road and building are hardly learnt: rules see few, and most end as barren; all three are "
     "suspicious, so a scan loses nothing, but do not map roads or houses with it",
+    "water is weak: rivers and ponds often end as barren, dark ones as forest; do not map water",
+    "the held-out blocks also chose the rounds and the lift of barren (training/segmenter.toml)",
+    "forest and agriculture may swap over a whole window of plain forest; neither is suspicious",
     "scars narrower than about 3 pixels, and brown dry pasture against bare soil, are uncertain",
     "cloud is background where it was seen at all in training; haze and cloud shadow may be water",
     "trained on medians of the Amazon; other dry or urban land is suspicious over wide areas",

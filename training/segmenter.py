@@ -122,7 +122,7 @@ def lift(network: nn.Module, values: list[float]) -> nn.Module:
     """Add ``values`` to the logits of the classes, for good: more of one means less of others."""
     bias = network.get_parameter("decode_head.classifier.bias")
     with torch.no_grad():
-        bias += torch.tensor(values)
+        bias.add_(torch.tensor(values))
     return network
 
 

@@ -24,7 +24,8 @@ from shapely.geometry.base import BaseGeometry
 
 from scanner.area.coordinates import square_ring
 from scanner.area.geojson import Ring, read_outline, shown
-from scanner.errors import AoiError
+from scanner.config import ScanConfig
+from scanner.errors import AoiError, ConfigError
 
 MAX_KM2: Final = 10_000_000.0
 """Largest area: all of Amazonia is 6.7 million km2."""
@@ -158,6 +159,16 @@ def _sound(geometry: BaseGeometry, where: str) -> Any:
     if problem := problem or _problem(rounded):
         raise AoiError(f"{where}: {problem}")
     return rounded
+
+
+def read_area(config: ScanConfig) -> Aoi:
+    """Return the AOI of the settings: a file, or a square around a point."""
+    if (config.aoi is None) == (config.center is None):
+        raise ConfigError("give either an AOI file or --center LAT,LON, and not both")
+    if config.aoi is not None:
+        return read_aoi(config.aoi)
+    lat, lon = config.center or (0.0, 0.0)
+    return square_aoi(lat, lon, config.radius_km)
 
 
 def _problem(geometry: BaseGeometry) -> str | None:

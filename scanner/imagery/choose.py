@@ -153,6 +153,7 @@ def without_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Dropped]
                     item.id,
                     f"item {item.id}: the same pass as {better.id}, which is processed later "
                     f"(baseline {better.baseline} against {item.baseline})",
+                    superseded=True,
                 )
             )
             continue

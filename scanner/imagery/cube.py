@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import rasterio
 import stackstac
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -18,7 +19,7 @@ from stackstac.rio_env import LayeredEnv
 from stackstac.rio_reader import AutoParallelRioReader
 
 from scanner.errors import ReadError
-from scanner.imagery.access import strip_secrets
+from scanner.imagery.access import strip_secrets, unsigned
 from scanner.imagery.bands import NODATA
 from scanner.imagery.item import Item
 
@@ -104,7 +105,14 @@ def _plain(item: Item, bands: Sequence[str]) -> dict[str, Any]:
 
 
 class _Reader(AutoParallelRioReader):  # type: ignore[misc]
-    """stackstac's reader, whose errors name the asset without its signature."""
+    """stackstac's reader, for images alone; its errors name the asset without its signature."""
+
+    def _open(self) -> Any:
+        # GDAL_SKIP alone does not keep a VRT named .tif out: the first warp brings that driver
+        # back. So the format is named; the header is cached, and opening again asks nothing.
+        driver = "JP2OpenJPEG" if unsigned(self.url).endswith(".jp2") else "GTiff"
+        with self.gdal_env.open, rasterio.open(self.url, driver=driver, sharing=False):
+            return super()._open()
 
     def read(self, window: Any, **kwargs: Any) -> Any:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ class Dropped:
 
     id: str
     reason: str
+    superseded: bool = False
+    """Whether the same pass, processed later, stands in its place: nothing is lost."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def write_items(path: Path, found: ItemSet) -> None:
         "features": [item.with_hrefs(unsigned).raw for item in found.items],
         _MEMBER: {
             "date": found.date,
-            "dropped": [{"id": one.id, "reason": one.reason} for one in found.dropped],
+            "dropped": [asdict(one) for one in found.dropped],
             "advice": found.advice,
         },
     }
@@ -63,7 +65,10 @@ def read_items(path: Path) -> ItemSet:
         about = document[_MEMBER]
         return ItemSet(
             tuple(Item(raw) for raw in document["features"] if raw["id"]),
-            tuple(Dropped(str(one["id"]), str(one["reason"])) for one in about["dropped"]),
+            tuple(
+                Dropped(str(one["id"]), str(one["reason"]), one["superseded"] is True)
+                for one in about["dropped"]
+            ),
             str(about["date"]),
             None if about["advice"] is None else str(about["advice"]),
         )

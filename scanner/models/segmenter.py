@@ -84,6 +84,10 @@ class SegformerSegmenter:
             if self._order is not None:
                 batch = batch[:, self._order]
             logits: torch.Tensor = self._network(pixel_values=batch).logits
+            if not torch.isfinite(logits).all():  # argmax would take it for background: no mine
+                raise ModelError(
+                    f"{self._card.name}: its logits are not numbers; report it with the tile's id"
+                )
             return logits if self._channels is None else logits[:, self._channels]
 
 

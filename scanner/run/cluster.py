@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, Final
 
 import dask.config
@@ -39,6 +40,12 @@ CONNECT_TIMEOUT: str = "30s"
 """How long an answer of a scheduler or worker is waited for."""
 
 
+@cache
+def _check_gdal() -> None:
+    """Check once a process, before the first read: warping itself brings the VRT driver back."""
+    check_hardened()
+
+
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
     """Makes a worker fit for scanning, wherever it runs: checked GDAL, torch threads, models."""
 
@@ -51,7 +58,7 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
         """Run on each worker as it starts or joins."""
         from scanner.models.segmenter import set_threads
 
-        check_hardened()
+        _check_gdal()
         guard_logs()
         set_threads(TORCH_THREADS)
         for (

@@ -94,7 +94,7 @@ def _detections(run: Run, mining: list[MiningCells]) -> gpd.GeoDataFrame:
 def _summary(
     run: Run, reports: list[TileReport], coverage: Coverage, detections: gpd.GeoDataFrame
 ) -> dict[str, Any]:
-    dropped = {(one.id, one.reason) for one in run.found.dropped}
+    dropped = {(one.id, one.reason) for one in run.found.dropped if not one.superseded}
     dropped |= {pair for report in reports for pair in report.dropped}
     config = asdict(run.config)
     config.pop("run")
@@ -116,6 +116,7 @@ def _summary(
             "failed": [{"tile_id": r.tile_id, "reason": r.reason} for r in reports if not r],
         },
         "dropped_items": [{"id": item, "reason": why} for item, why in sorted(dropped)],
+        "superseded_items": sorted(one.id for one in run.found.dropped if one.superseded),
         "items_without_scl": sorted({item for report in reports for item in report.without_scl}),
         "advice": run.found.advice,
         "coverage_ha": coverage.summary(),

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scanner.area.aoi import Aoi, read_aoi, square_aoi
+from scanner.area.aoi import Aoi, read_area
 from scanner.area.grid import Tile, tiles
 from scanner.config import ScanConfig
 from scanner.detection.detections import cell_status
-from scanner.errors import ConfigError
 from scanner.imagery.catalog import ItemSet, search_items
 from scanner.models.card import ModelCard
 from scanner.models.hub import segmenter_card
@@ -126,16 +125,6 @@ def scan(config: ScanConfig) -> Iterator[TileReport]:
     run = prepare(config)
     yield from run.scan()
     run.finish()
-
-
-def read_area(config: ScanConfig) -> Aoi:
-    """Return the AOI of the settings: a file, or a square around a point."""
-    if (config.aoi is None) == (config.center is None):
-        raise ConfigError("give either an AOI file or --center LAT,LON, and not both")
-    if config.aoi is not None:
-        return read_aoi(config.aoi)
-    lat, lon = config.center or (0.0, 0.0)
-    return square_aoi(lat, lon, config.radius_km)
 
 
 def load_models(config: ScanConfig) -> Models:

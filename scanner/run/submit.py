@@ -21,7 +21,14 @@ from rasterio.errors import RasterioError
 from scanner.area.grid import Tile
 from scanner.config import ScanConfig
 from scanner.errors import ReadError
-from scanner.imagery.access import culprit, gdal_env, signed, signer_for, strip_secrets
+from scanner.imagery.access import (
+    culprit,
+    gdal_env,
+    signed,
+    signer_for,
+    strip_secrets,
+    unsigned,
+)
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
 from scanner.results.coverage import TileReport
@@ -149,7 +156,9 @@ class Submitter:
         job.items = [item for item in job.items if item.id != bad.id]
         job.dropped.append((bad.id, _one_line(error)))
         job.days, job.tries = None, 1
-        return None if job.items else self._unseen(job)
+        if not job.items:  # not the same as no scene: it may well be read another time
+            return self._end(job, f"none of its scenes could be read, last {_one_line(error)}")
+        return None
 
     def _finished(self, job: _Job, result: TileResult) -> Done:
         items = of_days(job.items, job.days or ())
@@ -199,6 +208,7 @@ def _native_first(items: list[Item], tile: Tile) -> list[Item]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error's text on one line, bounded, without signatures."""
-    text = strip_secrets(" ".join(str(error).split()))
-    return (text or type(error).__name__)[:300]
+    """Return an error's text on one line, bounded, without signatures, with the asset's address."""
+    text = strip_secrets(" ".join(str(error).split())) or type(error).__name__
+    href = unsigned(getattr(error, "href", None) or "")
+    return (text if href in text else f"{href}: {text}")[:300]

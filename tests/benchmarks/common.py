@@ -42,9 +42,9 @@ class Scenes:
     items: list[Item]
 
 
-def read_scenes(items_json: Path) -> Scenes:
-    """Read a scene set as the pipeline would: AOI to tiles, catalog to items."""
-    aoi = read_aoi(items_json.parent / "aoi.geojson")
+def read_scenes(items_json: Path, area: str = "aoi.geojson") -> Scenes:
+    """Read a scene set as the pipeline would: AOI (a file beside it) to tiles, catalog to items."""
+    aoi = read_aoi(items_json.parent / area)
     found = search_items(aoi, SearchConfig(catalog=str(items_json)))
     return Scenes(aoi, tiles(aoi), list(found.items))
 
@@ -60,11 +60,14 @@ def compose_box(
     order = sorted(items, key=lambda i: (i.solar_day, i.epsg != tile.epsg, i.datetime, i.id))
     env = gdal_env(SearchConfig())
     coarse = box.zoom_out(SCL_RESOLUTION // RESOLUTION)
+    has_scl = [item.asset_key("SCL") is not None for item in order]
+    known = [item for item, has in zip(order, has_scl, strict=True) if has]
+    scl = load_cube(known, coarse, ("SCL",), engine=pixels.engine, env=env) if known else None
     image = composite(
         load_cube(order, box, bands, engine=pixels.engine, env=env),
-        load_cube(order, coarse, ("SCL",), engine=pixels.engine, env=env),
+        scl,
         offsets=[resolve_offset(item) for item in order],
-        has_scl=[True] * len(order),
+        has_scl=has_scl,
         clear_scl=pixels.clear_scl,
         method=pixels.composite,
     )

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,9 @@ REFERENCE: Final = STRIDE + 2 * MARGIN
 
 NEAR: Final = (8, 16)
 """Distances from a seam, pixels."""
+
+MOST: Final = 4
+"""Pairs of classes told."""
 
 SEAMS: Final = tuple(range(STRIDE, CORE_PX, STRIDE))
 """Rows and columns of the core where one window ends and the next begins."""
@@ -104,6 +108,20 @@ def agreement(ours: Classes, other: Classes, where: NDArray[np.bool_]) -> list[o
     return [int(where.sum()), percent(same, 2), percent(suspicious, 2)]
 
 
+def differences(
+    ours: Classes, other: Classes, where: NDArray[np.bool_], names: Sequence[str]
+) -> str:
+    """Return the table of the pairs of classes that differ most, in percent of all pixels."""
+    pairs = ours[where].astype(np.int64) * 256 + other[where]
+    values, counts = np.unique(pairs, return_counts=True)
+    rows = []
+    for index in np.argsort(-counts, kind="stable"):
+        one, two = divmod(int(values[index]), 256)
+        if one != two:
+            rows.append([f"{names[one]} / {names[two]}", percent(counts[index] / where.sum(), 2)])
+    return table(["our class / reference", "pixels"], rows[:MOST])
+
+
 def changes(classes: Classes, valid: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the share of neighbouring pixels that differ in class: across window lines, else."""
     across: list[NDArray[np.bool_]] = []
@@ -117,8 +135,8 @@ def changes(classes: Classes, valid: NDArray[np.bool_]) -> tuple[float, float]:
     return float(np.concatenate(across).mean()), float(np.concatenate(else_).mean())
 
 
-def window_seams(tile: Tile, scenes: Scenes, models: Models) -> tuple[str, str]:
-    """Return the tables of agreement and of class changes inside one tile."""
+def window_seams(tile: Tile, scenes: Scenes, models: Models) -> tuple[str, str, str]:
+    """Return the tables of agreement, of what differs and of class changes inside one tile."""
     model = models.segmenter.load()
     wide = read_wide(tile.geobox.pad(MARGIN - HALO_PX), tile, scenes, models)
     ours = inner(class_map(inner(wide, MARGIN - HALO_PX), tile.mask, model), APRON)
@@ -136,7 +154,12 @@ def window_seams(tile: Tile, scenes: Scenes, models: Models) -> tuple[str, str]:
         [name, *(percent(rate, 2) for rate in changes(classes, valid))]
         for name, classes in (("800 px, margin 64", ours), ("928 px, margin 128", other))
     ]
-    return table_, table(["windows", "change across a window's edge", "change elsewhere"], rates)
+    told = differences(ours, other, valid, model.card.classes)
+    return (
+        table_,
+        told,
+        table(["windows", "change across a window's edge", "change elsewhere"], rates),
+    )
 
 
 def tile_seam(west: Tile, east: Tile, scenes: Scenes, models: Models) -> tuple[str, str]:
@@ -171,9 +194,7 @@ def tile_seam(west: Tile, east: Tile, scenes: Scenes, models: Models) -> tuple[s
     )
 
 
-def across_seam(
-    west: Tile, scenes: Scenes, models: Models
-) -> tuple[Classes, NDArray[np.bool_]]:  # fmt: skip
+def across_seam(west: Tile, scenes: Scenes, models: Models) -> tuple[Classes, NDArray[np.bool_]]:
     """Return classes of 16 px on both sides of a tile's east edge, and where there is data.
 
     They come from windows of 928 px whose middle column is the seam.
@@ -208,13 +229,15 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     scenes = read_scenes(make_scenes(folder / "scenes"))
     tile = max(scenes.tiles, key=lambda one: len(one.cells))
     west, east = pair(scenes.tiles)
-    windows, rates = window_seams(tile, scenes, models)
+    windows, told, rates = window_seams(tile, scenes, models)
     seam, seam_rates = tile_seam(west, east, scenes, models)
     tell(
         args,
         f"Agreement in percent of pixels; windows of {WINDOW} px against {REFERENCE} px with the "
         f"same {STRIDE} px kept, tile {tile.tile_id}:",
         windows,
+        "What differs most:",
+        told,
         "Neighbouring pixels that differ in class, percent:",
         rates,
         f"Two tiles, {west.tile_id} and {east.tile_id}, against windows centred on their seam:",

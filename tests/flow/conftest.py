@@ -11,6 +11,7 @@ from distributed import LocalCluster
 
 from scanner.config import ScanConfig
 from scanner.imagery.demo import PLANTED, make_scenes
+from scanner.run.pipeline import scan
 from tests.synth import write_aoi
 
 
@@ -40,6 +41,22 @@ def scheduler() -> Iterator[str]:
         silence_logs=logging.CRITICAL,
     ) as cluster:
         yield str(cluster.scheduler_address)
+
+
+@pytest.fixture(scope="session")
+def calm(
+    tmp_path_factory: pytest.TempPathFactory,
+    seam_aoi: Path,
+    demo_scenes: Path,
+    tiny_models: dict[str, str],
+) -> ScanConfig:
+    """Settings of one unbroken run with one worker, the measure of all others."""
+    out = tmp_path_factory.mktemp("calm") / "run"
+    config = ScanConfig().with_values(
+        aoi=seam_aoi, catalog=str(demo_scenes), out=out, workers=1, **tiny_models
+    )
+    assert all(list(scan(config)))
+    return config
 
 
 @pytest.fixture

@@ -35,19 +35,6 @@ def mean_score(config):
     return float(cells.score.median())
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory, seam_aoi, demo_scenes, tiny_models):
-    """One unbroken run with one worker, the measure of all others."""
-    from scanner.config import ScanConfig
-
-    out = tmp_path_factory.mktemp("calm") / "run"
-    config = ScanConfig().with_values(
-        aoi=seam_aoi, catalog=str(demo_scenes), out=out, workers=1, **tiny_models
-    )
-    assert all(list(scan(config)))
-    return config
-
-
 def test_files_have_the_promised_columns_and_sums(calm):
     out = calm.run.out
     for name, schema in zip(FILES, (DETECTION_SCHEMA, CELL_SCHEMA, COVERAGE_SCHEMA), strict=True):

@@ -161,6 +161,25 @@ def test_a_broken_file_names_itself_and_is_never_nodata(item, tmp_path):
     assert caught.value.href == str(bad)
 
 
+def test_a_vrt_named_tif_is_refused_even_after_a_warp(item, tmp_path):
+    """Warping brings GDAL's VRT driver back; what it could read must stay closed all the same."""
+    one, _ = item
+    load_cube([one], box(600_005, 9_300_005, 50, 50), ("B04",), env=ENV).compute()
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(range(100)) * 100)
+    evil = tmp_path / "one" / "B03.tif"
+    evil.write_text(
+        f"""<VRTDataset rasterXSize="100" rasterYSize="100"><VRTRasterBand dataType="Byte" band="1"
+        subClass="VRTRawRasterBand"><SourceFilename relativetoVRT="0">{secret}</SourceFilename>
+        <ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>100</LineOffset>
+        </VRTRasterBand></VRTDataset>""",
+        encoding="utf-8",
+    )
+    cube = load_cube([one], box(600_000, 9_300_000, 100, 100), ("B03",), env=ENV)
+    with pytest.raises(ReadError, match=r"B03\.tif"):
+        cube.compute(scheduler="synchronous")
+
+
 def test_a_chain_over_one_chunk_is_two_tasks(item):
     one, _ = item
     cube = load_cube([one], box(600_000, 9_300_000, SIZE, SIZE), ("B04", "B03"), env=ENV)

@@ -1,0 +1,253 @@
+"""``mining-scan`` over pixels: exit codes, what it prints, Ctrl-C, and the same command again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import geopandas as gpd
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from scanner import cli
+from scanner.models.card import ModelCard
+from tests.synth import write_aoi
+
+FILES = ("detections.parquet", "cells.parquet", "coverage.parquet")
+GONE = "S2B_MSIL2A_20240701T135709_R067_T21MZN_20240701T221809"
+COMMAND = [sys.executable, "-c", "from scanner.cli import main; main()"]
+
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process group")
+
+
+def rows(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def listed(demo_scenes):
+    """The demo's items, and one whose pixels are not there."""
+    document = json.loads(demo_scenes.read_text())
+    lost = json.loads(json.dumps(document["features"][-1]))
+    lost["id"] = GONE
+    lost["properties"]["datetime"] = "2024-07-01T13:57:09.024000Z"
+    for asset in lost["assets"].values():
+        asset["href"] = f"./{GONE}/B02.tif"
+    document["features"].append(lost)
+    path = demo_scenes.with_name("one-is-gone.json")
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture(scope="module")
+def arguments(seam_aoi, listed, tiny_models):
+    """The command's arguments, but for the run folder."""
+    models = [part for name, path in tiny_models.items() for part in (f"--{name}", path)]
+    return [str(seam_aoi), "--catalog", str(listed), "--workers", "1", *models]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """``call(*args)`` runs the command in this process; (exit code, stdout, stderr)."""
+    monkeypatch.setattr(logging.getLogger("urllib3"), "setLevel", lambda _: None)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(arg) for arg in args])
+        told = capsys.readouterr()
+        return ended.value.code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def done(arguments, tmp_path_factory):
+    """A finished scan by a process of its own, and its folder."""
+    out = tmp_path_factory.mktemp("command") / "run"
+    command = [*COMMAND, *arguments, "--out", str(out)]
+    return out, subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def finished(done, tmp_path, monkeypatch):
+    """A copy of the finished folder, where no cluster may be started."""
+    out = tmp_path / "run"
+    shutil.copytree(done[0], out)
+    monkeypatch.setattr(
+        "scanner.run.pipeline.open_client", lambda *_: pytest.fail("cluster started")
+    )
+    return out
+
+
+def test_a_scan_ends_with_a_summary(done, calm):
+    out, process = done
+    assert process.returncode == 0, process.stderr
+    told = process.stdout.splitlines()
+    assert told[0].startswith("seam: 7 km2, 2 tiles, 6 scenes, 2024-06-12 to 2024-08-21, into ")
+    assert told[1].startswith("0 sites, 0.0 ha, at a score of ")
+    assert told[2].startswith("coverage: ")
+    for words in ("ha", "seen clear", "unseen", "failed 0.0 %"):
+        assert words in told[2]
+    assert told[3].startswith("scenes left out: 1, the first since ")
+    assert told[-1].startswith(f"results in {out}: detections.parquet")
+    assert "2/2" in process.stderr, "the progress bar"
+    assert "Traceback" not in process.stderr
+    assert "Warning" not in process.stderr
+    assert rows(out) == rows(calm.run.out)
+
+
+def test_the_same_command_again_has_nothing_to_do(arguments, finished, done, call):
+    code, out, err = call(*arguments, "--out", finished)
+    assert code == 0
+    assert "resuming: 2 of 2 tiles are done" in out
+    assert err == ""
+    assert rows(finished) == rows(done[0])
+
+
+def test_another_threshold_makes_the_detections_again(arguments, finished, done, call):
+    middle = float(gpd.read_parquet(finished / "cells.parquet").score.median())
+    code, out, _ = call(*arguments, "--out", finished, "--threshold", middle)
+    assert code == 0
+    assert f"at a score of {middle:g} or more" in out
+    sites = gpd.read_parquet(finished / "detections.parquet")
+    assert len(sites) > 0
+    assert f"{len(sites)} sites, " in out
+    assert call(*arguments, "--out", finished)[0] == 0
+    assert rows(finished) == rows(done[0]), "back to the model's own threshold"
+
+
+def test_strict_ends_with_1_where_a_scene_was_left_out(arguments, finished, call):
+    summary = json.loads((finished / "run.json").read_text())
+    assert GONE in [one["id"] for one in summary["dropped_items"]]
+    code, out, _ = call(*arguments, "--out", finished, "--strict")
+    assert code == 1
+    assert "scenes left out: 1" in out
+    assert call(*arguments, "--out", finished)[0] == 0
+
+
+def spoilt(folder, where):
+    """Copy a model directory with weights that are no numbers, and a card that fits them."""
+    shutil.copytree(folder, where)
+    weights = load_file(where / "model.safetensors")
+    last = [name for name in weights if weights[name].is_floating_point()][-1]
+    weights[last] = torch.full_like(weights[last], float("nan"))
+    save_file(weights, where / "model.safetensors")
+    card = ModelCard.read(folder)
+    card.write(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def one_tile(done, tmp_path_factory):
+    """An area inside one cell that was scored."""
+    cells = gpd.read_parquet(done[0] / "cells.parquet")
+    box = cells[cells.score.notna()].geometry.iloc[0].buffer(-0.0005).bounds
+    return write_aoi(tmp_path_factory.mktemp("aoi") / "one.geojson", box, "one")
+
+
+@pytest.mark.parametrize("kind", ["classifier", "segmenter"])
+def test_a_model_whose_answer_is_no_number_fails_the_tile(
+    kind, one_tile, arguments, tiny_models, tmp_path, call
+):
+    broken = spoilt(tiny_models[kind], tmp_path / kind)
+    out = tmp_path / "run"
+    code, told, err = call(one_tile, *arguments[1:], f"--{kind}", broken, "--out", out)
+    assert code == 1
+    assert "failed 100.0 %" in told
+    assert "failed: tiny-" in err
+    assert "not numbers" in err
+    summary = json.loads((out / "run.json").read_text())
+    assert len(summary["tiles"]["failed"]) == summary["tiles"]["total"] == 1
+    cells = gpd.read_parquet(out / "cells.parquet")
+    assert set(cells.status) == {"failed"}, "never 'no mining'"
+
+
+# Ctrl-C
+
+
+class Started:
+    """The command in a process group of its own, as a shell starts it."""
+
+    def __init__(self, *args):
+        self.process = subprocess.Popen(
+            [*COMMAND, *(str(arg) for arg in args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        self.family = psutil.Process(self.process.pid)
+
+    def wait_for(self, happened):
+        """Wait until ``happened()``, five minutes at most."""
+        for _ in range(3000):
+            if happened():
+                return
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.1)
+        pytest.fail("nothing happened in five minutes")
+
+    def workers(self):
+        """Return the worker processes there are."""
+        with contextlib.suppress(psutil.Error):
+            return [p for p in self.family.children() if "spawn_main" in " ".join(p.cmdline())]
+        return []
+
+    def interrupt(self):
+        """Press Ctrl-C: every process of the group gets the signal. Returns what was told."""
+        children = self.family.children(recursive=True)
+        os.killpg(self.process.pid, signal.SIGINT)
+        out, err = self.process.communicate(timeout=300)
+        for _ in range(300):
+            left = [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+            if not left:
+                break
+            time.sleep(0.1)
+        assert not left
+        return self.process.returncode, out, err
+
+
+def assert_told(code, err, folder):
+    assert code == 130
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert lines[-1].startswith("interrupted; resume with: mining-scan ")
+    assert str(folder) in lines[-1]
+    others = [line for line in lines[:-1] if "/2 [" not in line]  # but for the progress bar
+    assert others == []
+
+
+@posix
+def test_ctrl_c_after_a_tile_and_the_same_command_finishes_it(arguments, done, tmp_path, call):
+    out = tmp_path / "run"
+    started = Started(*arguments, "--out", out, "--fresh")
+    started.wait_for(lambda: any((out / "parts").glob("*.json")))
+    code, _, err = started.interrupt()
+    assert_told(code, err, out)
+    assert "--fresh" not in err, "resuming must not start over"
+    assert not (out / "detections.parquet").exists()
+    assert len(list((out / "parts").glob("*.json"))) == 1
+    code, told, _ = call(*arguments, "--out", out)
+    assert code == 0
+    assert "resuming: 1 of 2 tiles are done" in told
+    assert rows(out) == rows(done[0])
+    assert not [p for p in out.rglob("*") if p.name.startswith(".")], "no scratch files"
+
+
+@posix
+def test_ctrl_c_while_workers_start(arguments, tmp_path):
+    out = tmp_path / "run"
+    started = Started(*arguments, "--out", out)
+    started.wait_for(started.workers)
+    code, told, err = started.interrupt()
+    assert_told(code, err, out)
+    assert told.startswith("seam: ")
+    assert not list((out / "parts").glob("*"))
