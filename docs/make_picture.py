@@ -65,7 +65,14 @@ def draw(run: Path, out: Path) -> None:
             f"{site.score:.2f}  {site.area_ha:.1f} ha", (x, y + half), color="white", fontsize=7,
             ha="center", va="bottom",
         )  # fmt: skip
-    axes.set(xlim=(west - 300, east + 300), ylim=(south - 300, north + 300), xticks=[], yticks=[])
+    axes.set(
+        xlim=(west - 300, east + 300),
+        ylim=(south - 300, north + 300),
+        xticks=[],
+        yticks=[],
+        xlabel="",
+        ylabel="",
+    )
     demo = scanner.ScanConfig.from_toml(run / "config.toml").search.catalog == "demo"
     axes.set_title(
         ("SYNTHETIC scenes: " if demo else "") + f"{len(sites)} sites, with score and hectares",

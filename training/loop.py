@@ -55,6 +55,7 @@ def fit(
         )
         last = runs / "last.ckpt"
         trainer.fit(module, *loaders, ckpt_path=last if last.exists() else None)
-        save_file(network.state_dict(), runs / DONE)
+        packed = {name: value.contiguous() for name, value in network.state_dict().items()}
+        save_file(packed, runs / DONE)
     network.load_state_dict(load_file(runs / DONE))
     return network.eval().float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,14 +103,36 @@ def suspicious_cells(
 
 
 def cut_chips(
-    image: NDArray[np.float32], cells: Iterable[tuple[int, int]], index: list[int]
+    image: NDArray[np.float32],
+    cells: Sequence[tuple[int, int]],
+    index: list[int],
+    shifts: Sequence[tuple[int, int]] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the chips (n, band, 48, 48) of ``cells`` (row, column), bands ``index``."""
-    chips = [
-        image[index, top : top + CELL_PX, left : left + CELL_PX]
-        for top, left in ((HALO_PX + r * CELL_PX, HALO_PX + c * CELL_PX) for r, c in cells)
-    ]
+    """Return the chips (n, band, 48, 48) of ``cells`` (row, column), bands ``index``.
+
+    ``shifts`` (rows, columns in pixels, at most the halo) moves each chip off its cell.
+    """
+    chips = []
+    for (r, c), (down, right) in zip(cells, shifts or [(0, 0)] * len(cells), strict=True):
+        top, left = HALO_PX + r * CELL_PX + down, HALO_PX + c * CELL_PX + right
+        chips.append(image[index, top : top + CELL_PX, left : left + CELL_PX])
     return np.stack(chips) if chips else np.empty((0, len(index), CELL_PX, CELL_PX), np.float32)
+
+
+def centring_shifts(
+    mask: NDArray[np.bool_], cells: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return how far each cell's suspicious ground lies off its middle: rows, columns, pixels.
+
+    ``mask`` is ``CellStats.mask``; a cell without suspicious ground is not moved.
+    """
+    shifts = []
+    middle = (CELL_PX - 1) / 2
+    for r, c in cells:
+        inside = mask[r * CELL_PX : (r + 1) * CELL_PX, c * CELL_PX : (c + 1) * CELL_PX]
+        at = np.argwhere(inside).mean(axis=0) - middle if inside.any() else np.zeros(2)
+        shifts.append((round(float(at[0])), round(float(at[1]))))
+    return shifts
 
 
 def cell_pieces(

@@ -99,6 +99,9 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         # a lost cluster must end the run, not hang it
         "distributed.scheduler.no-workers-timeout": "5 minutes",
         "distributed.admin.tick.limit": "60s",
+        # what Dask keeps for debugging would grow with the number of tiles
+        "distributed.admin.low-level-log-length": 20,
+        "distributed.diagnostics.computations.max-history": 1,
     }
     guard_logs()
     with dask.config.set(settings):

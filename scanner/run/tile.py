@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from scanner.area.grid import Tile
 from scanner.config import PixelConfig
-from scanner.detection.cells import cell_pieces, cut_chips, suspicious_cells
-from scanner.detection.classify import classify
+from scanner.detection.cells import (
+    cell_pieces,
+    suspicious_cells,
+)
+from scanner.detection.classify import score_cells
 from scanner.detection.segment import segment
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
@@ -132,7 +135,7 @@ def _read_cells(
 ) -> NDArray[Any]:
     stats = suspicious_cells(image, classes, tile, n_days, pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
-    scores = classify(cut_chips(image, chosen, index), classifier.load())
+    scores = score_cells(image, chosen, stats.mask, index, classifier.load())
     score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
     rows, cols = np.array(tile.cells).T

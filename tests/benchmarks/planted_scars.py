@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 
 from scanner.area.grid import CORE_PX, HALO_PX, Tile, cell_polygons
 from scanner.config import PixelConfig
-from scanner.detection.cells import CELL_AREA_PX, CellStats, cut_chips, suspicious_cells
-from scanner.detection.classify import classify
+from scanner.detection.cells import CELL_AREA_PX, CellStats, suspicious_cells
+from scanner.detection.classify import score_cells
 from scanner.detection.segment import class_map
 from scanner.imagery.demo import PlantedMine, make_scenes, planted, scar_grid
 from scanner.run.tile import Models
@@ -153,9 +153,9 @@ def _look_tile(tile: Tile, items: list, models: Models) -> Ground:
     cells = _ever_chosen(ground)
     wanted = (*classifier.card.bands, *classifier.card.optional_bands)
     index = [models.bands.index(band) for band in wanted if band in models.bands]
-    for (row, col), score in zip(
-        cells, classify(cut_chips(image, cells, index), classifier), strict=True
-    ):
+    mask = suspicious_cells(image, classes, tile, n_days, PixelConfig()).mask
+    scores = score_cells(image, cells, mask, index, classifier)
+    for (row, col), score in zip(cells, scores, strict=True):
         ground.score[row, col] = score
     return ground
 

@@ -12,6 +12,7 @@ from scanner.detection.cells import (
     BARREN,
     WATER,
     cell_pieces,
+    centring_shifts,
     cut_chips,
     suspicious_cells,
     suspicious_mask,
@@ -119,6 +120,22 @@ def test_chips_are_the_cells_pixels():
     np.testing.assert_array_equal(chips[0, 0], image[2, 64:112, 64:112])
     np.testing.assert_array_equal(chips[1, 1], image[0, -112:-64, -112:-64])
     assert cut_chips(image, [], [0]).shape == (0, 1, CELL_PX, CELL_PX)
+
+
+def test_a_shifted_chip_has_the_scar_in_its_middle():
+    classes = classes_with((100, 130, 6, 8, BARREN))
+    got = stats(classes)
+    cells = [(2, 2)]
+    (shift,) = centring_shifts(got.mask, cells)
+    assert centring_shifts(got.mask, [(9, 9)]) == [(0, 0)]
+    assert shift == (-17, 14)
+    image = clear_image()
+    image[0, HALO_PX + 100 : HALO_PX + 106, HALO_PX + 130 : HALO_PX + 138] = 0.3
+    (chip,) = cut_chips(image, cells, [0], [shift])
+    rows, cols = np.nonzero(chip[0] > 0.2)
+    assert len(rows) == 48
+    assert abs(rows.mean() - 23.5) <= 0.5
+    assert abs(cols.mean() - 23.5) <= 0.5
 
 
 def test_pieces_lie_where_the_pixels_do():
