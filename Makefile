@@ -29,6 +29,7 @@ bench: $(READY)  ## measured recall, seams and memory; figures are kept in docs/
 	$(BIN)/python -m tests.benchmarks.planted_scars
 	$(BIN)/python -m tests.benchmarks.seams
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.scl_mask
 
 picture: $(READY)  ## draw the README's picture again from the demo's run
 	$(BIN)/python docs/make_picture.py runs/demo docs/demo.png

@@ -74,15 +74,16 @@ class Chooser:
         elif known.raw != item.raw:
             self.drop(item.id, f"item {item.id}: listed twice and not alike; the first is taken")
 
-    def drop(self, item_id: str, reason: str) -> None:
+    def drop(self, item_id: str, reason: str, *, superseded: bool = False) -> None:
         """Note that an item is left out; texts become one printable line."""
-        self.dropped.append(Dropped(one_line(item_id, 300), one_line(strip_secrets(reason), 500)))
+        text = one_line(strip_secrets(reason), 500)
+        self.dropped.append(Dropped(one_line(item_id, 300), text, superseded))
 
     def result(self) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
         """Return what is left, sorted by (datetime, id), and what was dropped, by id."""
         items, doubles = without_duplicates(self.kept.values())
         for one in doubles:
-            self.drop(one.id, one.reason)
+            self.drop(one.id, one.reason, superseded=one.superseded)
         dropped = sorted(set(self.dropped), key=lambda one: (one.id, one.reason))
         return tuple(items), tuple(dropped)
 
