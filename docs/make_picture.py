@@ -16,7 +16,7 @@ import numpy as np
 import scanner
 from scanner.imagery.bands import CLEAR_SCL
 from scanner.imagery.catalog import read_items
-from scanner.imagery.composite import compose, scl_rank
+from scanner.imagery.composite import NO_VIEW, compose, scl_rank
 from scanner.imagery.reflectance import resolve_offset, to_reflectance
 
 mpl.use("Agg")
@@ -30,14 +30,18 @@ def true_colour(run: Path) -> tuple[np.ndarray, str, tuple[float, float, float, 
     """Return the composite (y, x, 3) in 0..1, its CRS and its extent (west, east, south, north)."""
     config = scanner.ScanConfig.from_toml(run / "config.toml")
     aoi = scanner.read_aoi(run / "aoi.geojson")
-    source = {"catalog": str(run / "items.json"), "date": config.search.date}
+    source = {"catalog": config.search.catalog, "date": config.search.date}
     if config.search.catalog == "demo":
         source["catalog"] = str(run / "scenes" / "items.json")
     bands = scanner.open_cube(aoi, **source)
-    classes = scanner.open_cube(aoi, bands=("SCL",), **source)
-    offsets = {item.id: resolve_offset(item) for item in read_items(run / "items.json").items}
+    items = read_items(run / "items.json").items
+    offsets = {item.id: resolve_offset(item) for item in items}
     dn = bands.values
-    ranks = scl_rank(classes.values[:, 0], CLEAR_SCL)
+    if any(item.asset_key("SCL") is None for item in items):  # clear wherever there is data
+        ranks = np.where((dn == 0).any(axis=1), NO_VIEW, 0).astype(np.uint8)
+    else:
+        classes = scanner.open_cube(aoi, bands=("SCL",), **source)
+        ranks = scl_rank(classes.values[:, 0], CLEAR_SCL)
     days = np.unique(bands.solar_day.values, return_inverse=True)[1]
     values = to_reflectance(dn, np.array([offsets[i] for i in bands.id.values]))
     picture, _ = compose(values, ranks, days.tolist())

@@ -55,6 +55,9 @@ def load_cube(
     cube = load(
         [_plain(item, bands) for item in items], geobox, list(bands), dict(env or {}), chunk
     )
+    if len(cube) != len(items):  # stackstac leaves items without any of the assets out
+        lacking = [i.id for i in items if all(i.asset_key(band) is None for band in bands)]
+        raise ReadError(f"item {', '.join(lacking)}: has none of {', '.join(bands)}; leave it out")
     return xr.DataArray(
         cube,
         dims=("time", "band", "y", "x"),

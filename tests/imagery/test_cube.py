@@ -92,6 +92,12 @@ def test_a_band_an_item_lacks_is_nodata(tmp_path, item, engine):
     np.testing.assert_array_equal(cube.values[1, 1], bands["B04"])
 
 
+def test_an_item_with_none_of_the_bands_is_refused_by_name(item):
+    one, _ = item
+    with pytest.raises(ReadError, match="one: has none of B08"):
+        load_cube([one], box(600_000, 9_300_000, SIZE, SIZE), ("B08",), env=ENV)
+
+
 @pytest.mark.parametrize("engine", ["stackstac", "odc"])
 def test_items_keep_their_order_whatever_their_dates(tmp_path, engine):
     items = [
