@@ -417,7 +417,7 @@ def test_a_snapshot_that_cannot_be_written_or_read(
         raise OSError(28, "No space left on device")
 
     path.write_text("old")
-    monkeypatch.setattr(snapshot.os, "fsync", full)
+    monkeypatch.setattr("scanner.files.os.fsync", full)
     with pytest.raises(OutputError, match=r"items\.json: .*No space left"):
         write_items(path, ItemSet(()))
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("items.json", "old")]

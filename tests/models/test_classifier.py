@@ -108,7 +108,7 @@ def test_wrong_models_are_refused(folder: Path, tmp_path: Path) -> None:
         load_classifier(shipped("segmenter"))
     (tmp_path / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes())
     replace(card(), config=CONFIG | {"backbone": "vgg"}).write(tmp_path)
-    with pytest.raises(ModelError, match="known are resnet18"):
+    with pytest.raises(ModelError, match="known are narrow, resnet18"):
         load_classifier(tmp_path)
 
 
