@@ -173,7 +173,9 @@ def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
 
 
 def _tell_start(run: Run) -> None:
-    days = sorted({item.solar_day for item in run.found.items})
+    from scanner.imagery.screen import solar_days
+
+    days = solar_days(run.found.items)
     span = f"{days[0]} to {days[-1]}" if days else "no dates"
     click.echo(
         f"{run.aoi.name}: {run.aoi.area_km2:,.0f} km2, {len(run.tiles)} tiles, "

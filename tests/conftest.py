@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from scanner import cli
 from tests.models_tiny import tiny_classifier, tiny_segmenter
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -41,3 +44,19 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "segmenter": str(tiny_segmenter(folder / "segmenter")),
         "classifier": str(tiny_classifier(folder / "classifier")),
     }
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """``call(*args)`` runs the command here and returns (exit code, stdout, stderr)."""
+    monkeypatch.setattr(logging.getLogger("urllib3"), "setLevel", lambda _: None)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(arg) for arg in args])
+        told = capsys.readouterr()
+        return ended.value.code, told.out, told.err
+
+    return run

@@ -6,7 +6,6 @@ Scans by this command, and Ctrl-C, are in ``flow/test_command.py``.
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import shutil
 import subprocess
@@ -33,20 +32,6 @@ def here(tmp_path, monkeypatch):
     write_aoi(tmp_path / "aoi.geojson", BOUNDS)
     write_collection(tmp_path / "none.json", [])
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """``call(*args)`` runs the command here and returns (exit code, stdout, stderr)."""
-    monkeypatch.setattr(logging.getLogger("urllib3"), "setLevel", lambda _: None)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(arg) for arg in args])
-        told = capsys.readouterr()
-        return ended.value.code, told.out, told.err
-
-    return run
 
 
 def process(*command, **options):

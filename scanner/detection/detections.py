@@ -65,9 +65,6 @@ CELL_SCHEMA: Final = pa.schema(
 CELL_HA: Final = CELL_M * CELL_M / 10_000
 """Hectares of a cell: 23.04."""
 
-PIXEL_HA: Final = 0.01
-"""Hectares of a pixel of 10 m."""
-
 STATUSES: Final = ("failed", "mining", "unseen", "not_mining", "not_suspicious")
 """What a cell can end as, by precedence."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,7 +17,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scanner import cli
 from scanner.models.card import ModelCard
 from tests.synth import write_aoi
 
@@ -53,20 +51,6 @@ def arguments(seam_aoi, listed, tiny_models):
     """The command's arguments, but for the run folder."""
     models = [part for name, path in tiny_models.items() for part in (f"--{name}", path)]
     return [str(seam_aoi), "--catalog", str(listed), "--workers", "1", *models]
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """``call(*args)`` runs the command in this process; (exit code, stdout, stderr)."""
-    monkeypatch.setattr(logging.getLogger("urllib3"), "setLevel", lambda _: None)
-
-    def run(*args):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(arg) for arg in args])
-        told = capsys.readouterr()
-        return ended.value.code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
