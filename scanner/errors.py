@@ -31,6 +31,12 @@ class ModelError(ScannerError):
     exit_code = 2
 
 
+class TrainingError(ScannerError):
+    """Chips, labels or a recipe for training were refused."""
+
+    exit_code = 2
+
+
 class CatalogError(ScannerError):
     """The catalog could not be searched completely."""
 
