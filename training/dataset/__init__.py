@@ -1,0 +1,1 @@
+"""From chips to a dataset folder: sources -> split -> leakage -> build (and augment)."""
