@@ -8,7 +8,7 @@ unclear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import dask.array as da
@@ -85,6 +85,7 @@ def composite(
     has_scl: Sequence[bool],
     clear_scl: Sequence[int],
     method: str = "median",
+    optional: Collection[str] = (),
     refused: da.Array | None = None,
 ) -> xr.DataArray:
     """Return the lazy composite of a one-chunk cube, dims (band, y, x), float32.
@@ -100,6 +101,7 @@ def composite(
         has_scl: which items have an SCL; the others count as clear wherever they have data.
         clear_scl: SCL classes taken as clear.
         method: ``median`` (the lower median, so of two values the darker) or ``latest-clear``.
+        optional: bands an item may lack; a pixel without data in another one is not seen.
         refused: lazy (item,); an item with a reason here is not used.
     """
     days = [str(day)[:10] for day in cube.solar_day.values]
@@ -118,6 +120,7 @@ def composite(
         day_of_item=[distinct.index(day) for day in days],
         clear_scl=tuple(clear_scl),
         latest=method == "latest-clear",
+        needed=[n for n, band in enumerate(cube.band.values.tolist()) if band not in optional],
         drop_axis=[0],
         chunks=((len(bands),), (height,), (width,)),
         dtype=np.float32,
@@ -139,6 +142,7 @@ def _composite_block(
     day_of_item: list[int],
     clear_scl: tuple[int, ...],
     latest: bool,
+    needed: list[int],
 ) -> NDArray[np.float32]:
     n_items, n_bands, height, width = dn.shape
     out = np.empty((n_bands + 1, height, width), dtype=np.float32)
@@ -156,9 +160,12 @@ def _composite_block(
                 # pixels with data where the SCL has none are views, if bad ones
                 ranks[index][ranks[index] == NO_VIEW] = UNCLEAR_RANKS[Scl.NODATA]
                 position += 1
-            ranks[index][(strip[index] == NODATA).any(axis=0) | bool(refused[index])] = NO_VIEW
+            blank = (strip[index, needed] == NODATA).any(axis=0)
+            ranks[index][blank | bool(refused[index])] = NO_VIEW
         values = to_reflectance(strip, offsets)
-        out[:-1, rows], out[-1, rows] = compose(values, ranks, day_of_item, latest=latest)
+        out[:-1, rows], out[-1, rows] = compose(
+            values, ranks, day_of_item, latest=latest, needed=needed
+        )
     return out
 
 
@@ -168,11 +175,13 @@ def compose(
     day_of_item: Sequence[int],
     *,
     latest: bool = False,
+    needed: Sequence[int] | slice = slice(None),
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compose reflectance (item, band, y, x) under ranks (item, y, x).
 
     Returns the picture (band, y, x) and the bit set of clear days (y, x). Items of one solar day
-    are first made one: per pixel the item of the better rank, the earlier of equals.
+    are first made one: per pixel the item of the better rank, the earlier of equals. Only the bands
+    of ``needed`` are sure to have a value wherever there is a view.
     """
     n_days = max(day_of_item) + 1
     day_rank = day_ranks(ranks, day_of_item, n_days)
@@ -181,16 +190,16 @@ def compose(
         day = day_of_item[index]
         taken = (ranks[index] == day_rank[day]) & (ranks[index] != NO_VIEW)
         np.copyto(by_day[day], values[index], where=taken)
-    steady = _steady(by_day, day_rank)
+    steady = _steady(by_day[:, needed], day_rank)
     use = (day_rank == day_rank.min(axis=0)) & (day_rank != NO_VIEW)
     count = use.sum(axis=0)
     if latest:
-        pick = n_days - 1 - np.argmax(use[::-1], axis=0)
+        pick = np.broadcast_to(n_days - 1 - np.argmax(use[::-1], axis=0), by_day.shape[1:])
     else:
         by_day[np.broadcast_to(~use[:, None], by_day.shape)] = np.nan
-        by_day.sort(axis=0)  # NaN last
-        pick = np.maximum(count - 1, 0) // 2
-    picture = np.take_along_axis(by_day, pick[None, None], axis=0)[0]
+        by_day.sort(axis=0)  # NaN last, where a band that may be lacking was not seen too
+        pick = np.maximum(np.isfinite(by_day).sum(axis=0) - 1, 0) // 2
+    picture = np.take_along_axis(by_day, pick[None], axis=0)[0]
     picture[:, count == 0] = np.nan
     bits = (2.0 ** np.arange(n_days, dtype=np.float32)).reshape(-1, 1, 1)
     clear_days = ((day_rank == 0) * bits).sum(axis=0, dtype=np.float32)

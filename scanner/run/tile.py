@@ -53,12 +53,17 @@ class Models:
     @property
     def bands(self) -> tuple[str, ...]:
         """Every band either model wants, required ones first."""
-        wanted: dict[str, None] = {}
-        for card in (self.segmenter_card, self.classifier_card):
-            wanted.update(dict.fromkeys(card.bands))
-        for card in (self.segmenter_card, self.classifier_card):
-            wanted.update(dict.fromkeys(card.optional_bands))
-        return tuple(wanted)
+        cards = (self.segmenter_card, self.classifier_card)
+        either = [*(band for card in cards for band in card.bands), *self.optional_bands]
+        return tuple(dict.fromkeys(either))
+
+    @property
+    def optional_bands(self) -> tuple[str, ...]:
+        """Bands that neither model must have."""
+        cards = (self.segmenter_card, self.classifier_card)
+        needed = {band for card in cards for band in card.bands}
+        either = [band for card in cards for band in card.optional_bands]
+        return tuple(band for band in dict.fromkeys(either) if band not in needed)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def scan_tile(
         has_scl=_has_scl(items),
         clear_scl=pixels.clear_scl,
         method=pixels.composite,
+        optional=models.optional_bands,
         refused=refused,
     )
     classes = segment(image, tile, models.segmenter, _bands_in(models.segmenter_card, models.bands))

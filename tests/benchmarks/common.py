@@ -33,6 +33,10 @@ NAMED = ("torch", "numpy", "dask", "distributed", "stackstac", "rasterio", "open
 """Packages whose versions go under a table."""
 
 
+VISIBLE = {"B02", "B03", "B04"}
+"""Bands every model of the project asks for; others may be absent."""
+
+
 @dataclass(frozen=True)
 class Scenes:
     """A scene set on disk, its tiles and its items."""
@@ -70,6 +74,7 @@ def compose_box(
         has_scl=has_scl,
         clear_scl=pixels.clear_scl,
         method=pixels.composite,
+        optional=set(bands) - VISIBLE,
     )
     return image.data.compute(scheduler="synchronous"), len(image.attrs["days"])
 

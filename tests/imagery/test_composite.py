@@ -158,3 +158,24 @@ def test_scl_at_20_m_masks_its_four_pixels():
     assert clear[2:].all()
     assert clear[:2, :2].all()
     assert np.isfinite(image[0]).all()
+
+
+def test_an_optional_band_that_items_lack_hides_nothing():
+    dn = np.full((3, 3, 4, 4), 800, dtype=np.uint16)
+    dn[1, 0], dn[2, 0] = 1000, 1200
+    dn[0, 2] = 0  # the last band is there on two days of three
+    dn[1, 2] = 3000
+    dn[2, 2] = 2000
+    days = ["2024-01-01", "2024-01-06", "2024-01-11"]
+    setting = {"offsets": [0] * 3, "has_scl": [False] * 3, "clear_scl": CLEAR_SCL}
+    image = composite(cube_of(dn, days), None, optional={"B04"}, **setting).compute()
+    np.testing.assert_allclose(image[0], 0.1)
+    np.testing.assert_allclose(image[2], 0.2)
+    assert (image[3] == 0b111).all()
+    strict = composite(cube_of(dn, days), None, **setting).compute()
+    assert (strict[3] == 0b110).all()
+    nowhere = dn.copy()
+    nowhere[:, 2] = 0
+    image = composite(cube_of(nowhere, days), None, optional={"B04"}, **setting).compute()
+    np.testing.assert_allclose(image[0], 0.1)
+    assert np.isnan(image[2]).all()
