@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 PATH: Final = (0.0675, 0.0395, 0.0265)
 """L1C minus L2A over forest, reflectance in B02, B03, B04: what clear air over the Amazon adds."""
@@ -32,6 +33,44 @@ def random_air(pixels: Tensor, low: float, high: float) -> Tensor:
     offset = 0.006 * torch.randn(n, 3, 1, 1)
     noise = 0.004 * torch.rand(n, 1, 1, 1) * torch.randn_like(pixels)
     return (changed + offset + noise).clamp(0, 1)
+
+
+def random_infrared(pixels: Tensor, absent: float) -> Tensor:
+    """Jitter near and short-wave infrared (n, 3, y, x); some images lose all of it, or a band.
+
+    ``absent`` is the share of images without any: NaN, as where a catalog has no such bands.
+    """
+    n = len(pixels)
+    gain, offset = 1 + 0.06 * torch.randn(n, 3, 1, 1), 0.006 * torch.randn(n, 3, 1, 1)
+    noise = 0.004 * torch.rand(n, 1, 1, 1) * torch.randn_like(pixels)
+    lost = (torch.rand(n, 1, 1, 1) < absent) | (torch.rand(n, 3, 1, 1) < 0.1)
+    return (pixels * gain + offset + noise).clamp(0, 1).masked_fill(lost, torch.nan)
+
+
+def random_view(pixels: Tensor, share: float, zoom: float, shift: float) -> Tensor:
+    """Turn, move and scale a ``share`` of the images (n, c, y, y); what is beyond is mirrored.
+
+    Scale is drawn within exp(-``zoom``)..exp(``zoom``), place within ``shift`` pixels; half of
+    them are turned by any angle. A band that is absent (NaN throughout) stays so.
+    """
+    chosen = torch.rand(len(pixels)) < share
+    image = pixels[chosen]
+    n = len(image)
+    if not n:
+        return pixels
+    angle = 2 * torch.pi * torch.rand(n) * (torch.rand(n) < 0.5)
+    scale = torch.exp(zoom * (2 * torch.rand(n) - 1))
+    along, across = torch.cos(angle) / scale, torch.sin(angle) / scale
+    moved = (2 * torch.rand(n, 2) - 1) * 2 * shift / image.shape[-1]
+    lines = (
+        torch.stack([along, -across, moved[:, 0]], 1),
+        torch.stack([across, along, moved[:, 1]], 1),
+    )
+    grid = affine_grid(torch.stack(lines, 1), list(image.shape), align_corners=False)
+    seen = grid_sample(torch.nan_to_num(image), grid, "bilinear", "reflection", align_corners=False)
+    out = pixels.clone()
+    out[chosen] = seen.masked_fill(torch.isnan(image).all(3, True).all(2, True), torch.nan)
+    return out
 
 
 def random_heading(pixels: Tensor) -> Tensor:

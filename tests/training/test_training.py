@@ -10,15 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from scanner.models.classifier import load_classifier
 from scanner.models.segmenter import load_segmenter
-from training import classifier, judge_classifier, judge_segmenter, segmenter
-from training.augment import atmosphere, random_air, random_heading
-from training.chips import Chips, read_chips
+from training import classifier, judge_segmenter, segmenter
+from training.augment import (
+    atmosphere,
+    random_air,
+    random_heading,
+    random_infrared,
+    random_view,
+)
+from training.chips import BY_EYE, LEAST_OPEN, open_share
+from training.folds import deal, fold_of, trained_on
 from training.labels import AGRICULTURE, BACKGROUND, BARREN, FOREST, IGNORE, WATER, spectral_labels
 from training.pairs import Mosaics, Patches
 
@@ -91,6 +101,7 @@ def test_random_changes_keep_range_and_content() -> None:
 
 
 def chip_table(path: Path, n: int = 48) -> None:
+    """Write mines (odd rows, bright in the middle) and others of two campaigns each."""
     rng = np.random.default_rng(0)
     rows = []
     for index in range(n):
@@ -99,35 +110,117 @@ def chip_table(path: Path, n: int = 48) -> None:
             image[20:30, 15:35] = (220, 200, 160)
         data = io.BytesIO()
         Image.fromarray(image).save(data, "WEBP", lossless=True)
-        source = f"{'held' if index % 6 < 2 else 'kept'}_{index % 2}"
+        source = f"{'one' if index % 6 < 2 else 'two'}_{index % 2}"
         place = (float(index), 0.0) if index % 2 else (None, None)
         rows.append((index % 2, source, *place, data.getvalue()))
     columns = ["label", "source", "lat", "lon", "image"]
     pd.DataFrame(rows, columns=columns).to_parquet(path)
 
 
-def test_chips_are_split_by_source_and_place(tmp_path: Path) -> None:
-    chip_table(tmp_path / "chips.parquet")
-    table = pd.read_parquet(tmp_path / "chips.parquet")
-    assert table.loc[1, "lat"] == 1
-    table.loc[3, "lat"] = 1.005  # 550 m from a held-out mine
-    table.to_parquet(tmp_path / "chips.parquet")
-    kept, held = read_chips(tmp_path / "chips.parquet", ["held_0", "held_1"])
-    assert set(held.sources) == {"held_0", "held_1"}
-    assert (len(kept.labels), len(held.labels)) == (31, 16)
-    assert kept.pixels.max() <= 0.3
-    bright = held.pixels[held.labels == 1][0][:, 25, 25]
+def pair_table(folder: Path) -> None:
+    """Write four pairs that our own labels call mine or not at both dates, two kinds of ground."""
+    told = pd.read_csv(BY_EYE)
+    known = [told[(told["t0"] == kind) & (told["t1"] == kind)][:2] for kind in ("mine", "not")]
+    ids = pd.concat(known)["sample_id"].to_list()
+    ground = np.concatenate([[field(FOREST, BARREN)] * 2, [field(FOREST, WATER)] * 2])
+    dn = (ground.transpose(0, 2, 3, 1) * 1e4).astype(np.int16)
+    np.savez(folder / "pairs.npz", t0=dn, t1=dn)
+    pd.DataFrame(
+        {
+            "sample_id": ids,
+            "change_type": ["mining", "mining", "natural", "human_non_mining"],
+            "lat_center": [-11.0, -4.0, -11.0, -4.0],
+            "lon_center": [-60.0, -70.0, -61.0, -71.0],
+            "near_chip_m": [5000.0, 9000.0, 9000.0, 9000.0],
+        }
+    ).to_csv(folder / "pairs.csv", index=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder as the shared data: mine-chips and mine-pairs."""
+    for name in ("mine-chips", "mine-pairs"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    chip_table(tmp_path / "data/mine-chips/chips.parquet")
+    pair_table(tmp_path / "data/mine-pairs")
+    return tmp_path / "data"
+
+
+def test_chips_keep_their_bands_levels_and_places(data: Path) -> None:
+    chips = classifier.read_all(data)
+    assert len(chips) == 48 + 8
+    assert chips.surface.tolist() == [False] * 48 + [True] * 8
+    assert np.isnan(chips.pixels[:48, 3:]).all()
+    assert np.isfinite(chips.pixels[48:]).all()
+    bright = chips.pixels[1, :3, 25, 25]
     np.testing.assert_allclose(bright, np.array([160, 200, 220]) / 255 * 0.3, rtol=1e-5)
-    with pytest.raises(ValueError, match="held-out sources"):
-        read_chips(tmp_path / "chips.parquet", ["no such campaign"])
+    assert chips.labels[48:].tolist() == [1, 1, 0, 0] * 2
+    assert chips.places[48].tolist() == [-60, -11]
 
 
-def test_draws_are_half_mines() -> None:
-    labels = np.array([1] * 5 + [0] * 45)
-    chips = Chips(np.zeros((50, 3, 1, 1), np.float32), labels, np.array(["a"] * 20 + ["b"] * 30))
-    weights = classifier.draw_weights(chips)
-    assert weights[labels == 1].sum() == pytest.approx(0.5)
+def test_closed_forest_is_left_unlabelled() -> None:
+    forest, scar = field(FOREST, FOREST), field(FOREST, FOREST)
+    scar[:, 20:30, 10:25] = spectrum(BARREN)
+    shares = open_share(np.stack([forest, scar]))
+    assert shares[0] == 0
+    assert shares[1] > LEAST_OPEN
+
+
+def test_folds_hold_out_whole_campaigns_and_regions(data: Path) -> None:
+    chips = classifier.read_all(data)
+    folds = fold_of(chips, 2)
+    for source in np.unique(chips.sources[~chips.surface]):
+        assert len(np.unique(folds[chips.sources == source])) == 1
+    regions = chips.places[chips.surface][:, 1]
+    assert len(np.unique(folds[chips.surface][regions == -11])) == 1
+    for fold in (0, 1):
+        held = chips.labels[(folds == fold) & ~chips.surface]
+        assert set(held) == {0, 1}
+    chips.places[3] = chips.places[1] + 0.005  # 780 m apart, of two campaigns
+    held = folds == folds[1]
+    assert folds[3] != folds[1]
+    assert 3 not in trained_on(chips, held)
+    assert 5 in trained_on(chips, held) or held[5]
+    chips.labels[55] = -1
+    assert 55 not in trained_on(chips, np.zeros(len(chips), bool))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), min_size=1, max_size=60),
+    st.integers(1, 5),
+)
+def test_a_group_is_never_dealt_to_two_folds(rows: list[tuple[int, int]], folds: int) -> None:
+    groups, kinds = np.array(rows).T
+    dealt = deal(groups, kinds, folds)
+    assert all(len(np.unique(dealt[groups == group])) == 1 for group in groups)
+    assert set(dealt) <= set(range(folds))
+
+
+def test_draws_are_half_mines_of_each_level(data: Path) -> None:
+    chips = classifier.read_all(data)
+    rows = np.flatnonzero(chips.labels >= 0)
+    weights = classifier.draw_weights(chips, rows, 0.2)
     assert weights.sum() == pytest.approx(1)
+    assert weights[chips.labels[rows] == 1].sum() == pytest.approx(0.5)
+    assert weights[chips.surface[rows]].sum() == pytest.approx(0.2)
+
+
+def test_a_moved_view_keeps_absent_bands_absent() -> None:
+    pixels = torch.rand(8, 6, 48, 48)
+    pixels[::2, 3:] = torch.nan
+    seen = random_view(pixels, 1.0, 0.2, 6.0)
+    assert torch.isnan(seen[::2, 3:]).all()
+    assert torch.isfinite(seen[:, :3]).all()
+    assert torch.isfinite(seen[1::2]).all()
+    assert not torch.equal(seen[:, :3], pixels[:, :3])
+    assert torch.equal(random_view(pixels[:, :3], 0.0, 0.2, 6.0), pixels[:, :3])
+
+
+def test_infrared_is_lost_as_often_as_asked() -> None:
+    pixels = torch.full((400, 3, 4, 4), 0.2)
+    lost = torch.isnan(random_infrared(pixels, 0.5)).flatten(1).all(1).float().mean()
+    assert 0.35 < lost < 0.65
+    assert torch.isnan(random_infrared(pixels, 1.0)).all()
 
 
 def test_mosaics_are_the_same_every_time_and_hold_the_labels() -> None:
@@ -144,25 +237,32 @@ def test_mosaics_are_the_same_every_time_and_hold_the_labels() -> None:
 
 
 @pytest.mark.filterwarnings(*QUIET)
-def test_a_classifier_is_trained_to_a_model_that_loads(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (data / "mine-chips").mkdir(parents=True)
-    chip_table(data / "mine-chips/chips.parquet")
+def test_a_classifier_is_trained_and_judged_to_a_model_that_loads(
+    data: Path, tmp_path: Path
+) -> None:
     options = tomllib.loads(classifier.CONFIG.read_text())
-    options |= {"epochs": 2, "samples": 32, "batch": 8, "flips": 1, "check_every": 1, "ema": 0.5}
-    options["held_out"] = ["held_0", "held_1"]
-    kept, held = read_chips(data / "mine-chips/chips.parquet", options["held_out"])
-    network = classifier.train(kept, held, options, tmp_path / "runs")
-    assert (tmp_path / "runs/last.ckpt").exists()
-    again = classifier.train(kept, held, options, tmp_path / "runs")  # through: read, not trained
-    torch.testing.assert_close(again.state_dict(), network.state_dict())
-    card = classifier.draft_card(options, network)
-    done = judge_classifier.finish(network, card, kept, held, options, data, tmp_path / "out")
+    options |= {"epochs": 1, "samples": 32, "batch": 8, "flips": 1, "check_every": 1, "folds": 2}
+    options |= {"processes": 1, "compile": False, "ema": 0.5}
+    config = tmp_path / "classifier.toml"
+    config.write_text(tomli_w.dumps(options))
+    args = ["--data", data, "--out", tmp_path / "out", "--runs", tmp_path / "runs"]
+    classifier.main([*map(str, args), "--config", str(config)])
+    assert (tmp_path / "runs/fold-1/last.ckpt").exists()
     model = load_classifier(tmp_path / "out")
-    assert model.card == done
-    assert done.metrics is not None
-    assert done.metrics["held-out sources, L1C"]["mines"] == 8
-    assert model.predict(held.pixels).shape == (16,)
+    card = model.card
+    assert card.optional_bands == ("B08", "B11", "B12")
+    assert card.metrics is not None
+    assert card.metrics["cross-validated, mine-chips (L1C)"]["mines"] == 24
+    pairs = [name for name in card.metrics if name.startswith("cross-validated, mine-pairs")]
+    assert len(pairs) == 11
+    assert "data sha256" in card.training_data
+    pixels = classifier.read_all(data).pixels
+    plain, six = model.predict(pixels[-4:, :3]), model.predict(pixels[-4:])
+    assert plain.shape == six.shape == (4,)
+    assert not np.array_equal(plain, six)
+    weights = (tmp_path / "out/model.safetensors").read_bytes()
+    classifier.main([*map(str, args), "--config", str(config)])  # through: read, not trained
+    assert (tmp_path / "out/model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.filterwarnings(*QUIET)
