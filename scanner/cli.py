@@ -41,6 +41,21 @@ class LatLon(click.ParamType[tuple[float, float]]):
         return lat, lon
 
 
+class Cut(click.ParamType[float | str]):
+    """A score, or the name of a threshold of the classifier's card."""
+
+    name = "P|NAME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        """Parse a number; anything else is a name, which the settings check."""
+        try:
+            return float(value)
+        except ValueError:
+            return str(value)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("aoi", required=False, type=click.Path(path_type=Path))
 @click.option("--center", type=LatLon(), help="Scan a square around a point instead of AOI.")
@@ -62,7 +77,18 @@ class LatLon(click.ParamType[tuple[float, float]]):
 )
 @click.option("--segmenter", metavar="DIR|HUB_ID", help="SegFormer to use  [shipped].")
 @click.option("--classifier", metavar="DIR", help="Chip classifier to use  [shipped].")
-@click.option("--threshold", type=float, metavar="P", help="Score that is mining  [the model's].")
+@click.option(
+    "--threshold",
+    type=Cut(),
+    help="Score that is mining, or balanced, high-recall, high-precision  [the model's].",
+)
+@click.option(
+    "--prior",
+    type=float,
+    metavar="P",
+    help="Share of the cells looked at that is mined: scores are rescaled to it, the model's "
+    "threshold moves along  [the model's].",
+)
 @click.option("--max-cloud", type=float, metavar="%", help="Cloudier granules are left out  [60].")
 @click.option("--max-scenes", type=int, metavar="N", help="Solar days read for a tile  [6].")
 @click.option("--suspicious-share", type=float, metavar="F", help="A cell with more is classified.")
@@ -90,34 +116,45 @@ def command(config_file: Path | None, debug: bool, **options: Any) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; what ends it early is told on one line of stderr.
+    """Run ``mining-scan`` and exit; see :func:`run_command`."""
+    run_command(command, "mining-scan", args)
 
-    ``args`` are those of the process unless given. With ``--debug`` the traceback comes first.
+
+def run_command(command: click.Command, name: str, args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit; what ends it early is told on one line of stderr.
+
+    Exit codes are those of ``scanner.errors``, 2 for a slip in the options, 3 for what nobody
+    thought of, 130 for Ctrl-C. With ``--debug`` among the arguments the traceback comes first.
+
+    Args:
+        command: what is run; the integer it returns is the exit code, ``None`` is 0.
+        name: of the program, as the user typed it.
+        args: those of the process unless given.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
-        code = command.main(args, prog_name="mining-scan", standalone_mode=False)
+        code = command.main(args, prog_name=name, standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):  # click turns the one into the other
-        again = shlex.join(["mining-scan", *(arg for arg in args if arg != "--fresh")])
+        again = shlex.join([name, *(arg for arg in args if arg != "--fresh")])
         click.echo(f"interrupted; resume with: {again}", err=True)
         code = INTERRUPTED
     except click.ClickException as error:
         text = f"{error.format_message().rstrip('.')}; see --help"
-        code = _tell_error(error, text, args, error.exit_code)
+        code = _tell_error(name, error, text, args, error.exit_code)
     except ScannerError as error:
-        code = _tell_error(error, _stripped(str(error)), args, error.exit_code)
+        code = _tell_error(name, error, _stripped(str(error)), args, error.exit_code)
     except Exception as error:  # a bug, or what nobody thought of: never taken for an answer
         text = f"unexpected {type(error).__name__}: {error}; run it again with --debug, report it"
-        code = _tell_error(error, _stripped(text), args, UNEXPECTED)
+        code = _tell_error(name, error, _stripped(text), args, UNEXPECTED)
     sys.exit(code)
 
 
-def _tell_error(error: Exception, text: str, args: Sequence[str], code: int) -> int:
+def _tell_error(name: str, error: Exception, text: str, args: Sequence[str], code: int) -> int:
     """Print an error on one line and return the exit code."""
     if "--debug" in args:
         lines = traceback.format_exception(error)
         click.echo(_stripped("".join(lines)), err=True, nl=False)
-    click.echo(f"mining-scan: {' '.join(text.split())}", err=True)
+    click.echo(f"{name}: {' '.join(text.split())}", err=True)
     return code
 
 
@@ -208,7 +245,8 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
     area = hectares["area"] or 1.0
     click.echo(
         f"{summary['detections']} sites, {summary['detected_ha']:,.1f} ha, "
-        f"at a score of {run.threshold:g} or more\n"
+        f"at a score of {run.threshold:g} or more, relative to a prevalence of "
+        f"{100 * run.prevalence:g} % among the cells looked at\n"
         f"coverage: {hectares['area']:,.0f} ha; "
         + ", ".join(
             f"{words} {100 * hectares[name] / area:.1f} %"

@@ -15,16 +15,29 @@ import json
 import tomllib
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import tomli_w
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from scanner.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, le=1)]
+CUTS: Final = ("balanced", "high-recall", "high-precision")
+"""Names of thresholds a classifier's card may hold."""
+
+
+def _cut(value: float | str) -> float | str:
+    if value not in CUTS if isinstance(value, str) else not 0 <= value <= 1:
+        raise PydanticCustomError("cut", f"it takes a score within 0..1, or {', '.join(CUTS)}")
+    return value
+
+
+Cut = Annotated[float | str, AfterValidator(_cut)]
+"""A score within 0..1, or one of ``CUTS``."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -73,8 +86,12 @@ class PixelConfig:
 class ReportConfig:
     """What is made of the scores; a change remakes the detections from the parts."""
 
-    threshold: Fraction | None = None
-    """Score from which a cell is mining; ``None`` takes the classifier card's."""
+    threshold: Cut | None = None
+    """Score from which a cell is mining, or the name of a threshold of the classifier's card;
+    ``None`` takes the card's default one. A score is meant at ``prior``, where that is given."""
+    prior: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the classified cells thought to be mines, which scores are rescaled to; the card's
+    thresholds move along. ``None`` leaves scores at the prevalence of the card's calibration."""
     min_clear: Fraction = 0.5
     """A cell seen clear on a smaller fraction is ``unseen``, unless it is mining."""
     also: tuple[Literal["gpkg"], ...] = ("gpkg",)

@@ -19,19 +19,19 @@ def atmosphere(pixels: Tensor, strength: Tensor, gain: Tensor) -> Tensor:
 
     0 leaves L1C, 1 is about L2A, less than 0 adds haze. ``gain`` (n, 3) is the contrast won.
     """
-    path = torch.tensor(PATH).view(1, 3, 1, 1)
+    path = pixels.new_tensor(PATH).view(1, 3, 1, 1)
     clear = (pixels - strength.view(-1, 1, 1, 1) * path) * gain.view(-1, 3, 1, 1)
     return torch.where(pixels >= SATURATED, torch.maximum(clear, pixels), clear).clamp_min(0.001)
 
 
 def random_air(pixels: Tensor, low: float, high: float) -> Tensor:
     """Draw an atmosphere per image between ``low`` and ``high``, with jitter per band."""
-    n = len(pixels)
-    strength = low + (high - low) * torch.rand(n)
-    gain = 1 + (0.2 * strength * torch.rand(n)).view(-1, 1) + 0.06 * torch.randn(n, 3)
-    changed = atmosphere(pixels, strength, gain)
-    offset = 0.006 * torch.randn(n, 3, 1, 1)
-    noise = 0.004 * torch.rand(n, 1, 1, 1) * torch.randn_like(pixels)
+    n, at = len(pixels), pixels.device
+    strength = low + (high - low) * torch.rand(n, device=at)
+    gain = 1 + (0.2 * strength * torch.rand(n, device=at)).view(-1, 1)
+    changed = atmosphere(pixels, strength, gain + 0.06 * torch.randn(n, 3, device=at))
+    offset = 0.006 * torch.randn(n, 3, 1, 1, device=at)
+    noise = 0.004 * torch.rand(n, 1, 1, 1, device=at) * torch.randn_like(pixels)
     return (changed + offset + noise).clamp(0, 1)
 
 
@@ -40,10 +40,12 @@ def random_infrared(pixels: Tensor, absent: float) -> Tensor:
 
     ``absent`` is the share of images without any: NaN, as where a catalog has no such bands.
     """
-    n = len(pixels)
-    gain, offset = 1 + 0.06 * torch.randn(n, 3, 1, 1), 0.006 * torch.randn(n, 3, 1, 1)
-    noise = 0.004 * torch.rand(n, 1, 1, 1) * torch.randn_like(pixels)
-    lost = (torch.rand(n, 1, 1, 1) < absent) | (torch.rand(n, 3, 1, 1) < 0.1)
+    each, bands = (len(pixels), 1, 1, 1), (len(pixels), 3, 1, 1)
+    at = pixels.device
+    gain = 1 + 0.06 * torch.randn(bands, device=at)
+    offset = 0.006 * torch.randn(bands, device=at)
+    noise = 0.004 * torch.rand(each, device=at) * torch.randn_like(pixels)
+    lost = (torch.rand(each, device=at) < absent) | (torch.rand(bands, device=at) < 0.1)
     return (pixels * gain + offset + noise).clamp(0, 1).masked_fill(lost, torch.nan)
 
 
@@ -53,15 +55,16 @@ def random_view(pixels: Tensor, share: float, zoom: float, shift: float) -> Tens
     Scale is drawn within exp(-``zoom``)..exp(``zoom``), place within ``shift`` pixels; half of
     them are turned by any angle. A band that is absent (NaN throughout) stays so.
     """
-    chosen = torch.rand(len(pixels)) < share
+    at = pixels.device
+    chosen = torch.rand(len(pixels), device=at) < share
     image = pixels[chosen]
     n = len(image)
     if not n:
         return pixels
-    angle = 2 * torch.pi * torch.rand(n) * (torch.rand(n) < 0.5)
-    scale = torch.exp(zoom * (2 * torch.rand(n) - 1))
+    angle = 2 * torch.pi * torch.rand(n, device=at) * (torch.rand(n, device=at) < 0.5)
+    scale = torch.exp(zoom * (2 * torch.rand(n, device=at) - 1))
     along, across = torch.cos(angle) / scale, torch.sin(angle) / scale
-    moved = (2 * torch.rand(n, 2) - 1) * 2 * shift / image.shape[-1]
+    moved = (2 * torch.rand(n, 2, device=at) - 1) * 2 * shift / image.shape[-1]
     lines = (
         torch.stack([along, -across, moved[:, 0]], 1),
         torch.stack([across, along, moved[:, 1]], 1),
@@ -75,7 +78,7 @@ def random_view(pixels: Tensor, share: float, zoom: float, shift: float) -> Tens
 
 def random_heading(pixels: Tensor) -> Tensor:
     """Turn and mirror each image of (n, c, y, y) by one of the eight symmetries of a square."""
-    turns = torch.randint(0, 8, (len(pixels),))
+    turns = torch.randint(0, 8, (len(pixels),), device=pixels.device)
     out = pixels.clone()
     for code in range(8):
         rows = turns == code
@@ -86,9 +89,9 @@ def random_heading(pixels: Tensor) -> Tensor:
 
 def mixed(pixels: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Lay each image thinly over another, labels alike (mixup, arXiv:1710.09412)."""
-    share = torch.distributions.Beta(alpha, alpha).sample((len(pixels),))
+    share = torch.distributions.Beta(alpha, alpha).sample((len(pixels),)).to(pixels)
     share = torch.maximum(share, 1 - share)
-    other = torch.randperm(len(pixels))
+    other = torch.randperm(len(pixels), device=pixels.device)
     weight = share.view(-1, 1, 1, 1)
     return (
         weight * pixels + (1 - weight) * pixels[other],

@@ -126,7 +126,7 @@ def varied(pixels: Tensor, surface: Tensor, options: dict[str, Any]) -> Tensor:
     for level, (low, high) in ((~surface, options["air"]), (surface, options["air_surface"])):
         if level.any():
             bands[level] = random_air(bands[level], low, high)
-    tint = torch.exp(options["tint"] * torch.randn(len(bands), 3, 1, 1))
+    tint = torch.exp(options["tint"] * torch.randn(len(bands), 3, 1, 1, device=bands.device))
     infrared = random_infrared(pixels[:, 3:], options["without_infrared"])
     both = torch.cat([(bands * tint).clamp(0, 1), infrared], 1)
     view = options["view"]
@@ -147,7 +147,7 @@ def scaled(pixels: Tensor) -> Tensor:
     """Scale as the card does."""
     shape = (1, -1, 1, 1)
     mean, std, high = (
-        torch.tensor(v).view(shape) for v in (SCALING.mean, SCALING.std, SCALING.high)
+        pixels.new_tensor(v).view(shape) for v in (SCALING.mean, SCALING.std, SCALING.high)
     )
     return torch.nan_to_num((pixels.clamp_min(SCALING.low).minimum(high) - mean) / std)
 

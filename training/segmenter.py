@@ -83,8 +83,8 @@ class CoverModule(L.LightningModule):
 
 def scaled(pixels: Tensor) -> Tensor:
     """Scale as the card does."""
-    mean = torch.tensor(SCALING.mean).view(1, -1, 1, 1)
-    std = torch.tensor(SCALING.std).view(1, -1, 1, 1)
+    mean = pixels.new_tensor(SCALING.mean).view(1, -1, 1, 1)
+    std = pixels.new_tensor(SCALING.std).view(1, -1, 1, 1)
     return (pixels.clamp(SCALING.low, SCALING.high) - mean) / std
 
 

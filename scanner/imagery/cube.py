@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 import stackstac
 import xarray as xr
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from stackstac.rio_env import LayeredEnv
@@ -52,12 +53,13 @@ def load_cube(
     if not items:
         raise ReadError("no items to load; check the search before building a cube")
     load = {"stackstac": _load_stackstac, "odc": _load_odc}[engine]
-    cube = load(
-        [_plain(item, bands) for item in items], geobox, list(bands), dict(env or {}), chunk
-    )
+    known = [band for band in bands if any(item.asset_key(band) for item in items)] or list(bands)
+    cube = load([_plain(item, known) for item in items], geobox, known, dict(env or {}), chunk)
     if len(cube) != len(items):  # stackstac leaves items without any of the assets out
         lacking = [i.id for i in items if all(i.asset_key(band) is None for band in bands)]
         raise ReadError(f"item {', '.join(lacking)}: has none of {', '.join(bands)}; leave it out")
+    if len(known) < len(bands):
+        cube = _with_blank_bands(cube, [list(bands).index(band) for band in known], len(bands))
     return xr.DataArray(
         cube,
         dims=("time", "band", "y", "x"),
@@ -74,6 +76,19 @@ def load_cube(
         attrs={"crs": f"EPSG:{geobox.crs.epsg}", "transform": tuple(geobox.transform)[:6]},
         name="DN",
     )
+
+
+def _with_blank_bands(cube: Any, places: list[int], n_bands: int) -> Any:
+    """Give a cube bands that no item has, all nodata; stackstac leaves such bands out."""
+    data = cube.rechunk({1: -1})
+
+    def spread(block: NDArray[Any]) -> NDArray[Any]:
+        out = np.full((block.shape[0], n_bands, *block.shape[2:]), NODATA, block.dtype)
+        out[:, places] = block
+        return out
+
+    times, _, ys, xs = data.chunks
+    return data.map_blocks(spread, chunks=(times, (n_bands,), ys, xs), dtype=data.dtype)
 
 
 def _plain(item: Item, bands: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from scanner.errors import ModelError
+from scanner.errors import ConfigError, ModelError
 from scanner.imagery.bands import COMMON_NAMES
+from scanner.models.calibration import Calibration as Calibration
+from scanner.models.calibration import rescale
 from scanner.models.mlm import from_mlm, to_mlm
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, weights_digest
 
@@ -41,6 +43,8 @@ CLASSES: Final[dict[str, tuple[str, ...]]] = {
     "semantic-segmentation": SEGMENTER_CLASSES,
     "classification": CLASSIFIER_CLASSES,
 }
+THRESHOLDS: Final = ("balanced", "high_recall", "high_precision")
+"""Names of the thresholds a classifier's card may hold besides the default one."""
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -51,29 +55,19 @@ class Scaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     low: float = 0.0
-    high: float = 1.0
+    high: float | tuple[float, ...] = 1.0
+    """One for all bands, or one a band."""
 
     def apply(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scale float32 (n, band, y, x); nodata (NaN) becomes 0, the mean of its band."""
         shape = (1, -1, 1, 1)
-        mean = np.asarray(self.mean, np.float32).reshape(shape)
-        std = np.asarray(self.std, np.float32).reshape(shape)
-        scaled = (np.clip(reflectance, np.float32(self.low), np.float32(self.high)) - mean) / std
+        mean, std, high = (
+            np.asarray(values, np.float32).reshape(shape)
+            for values in (self.mean, self.std, self.high)
+        )
+        scaled = (np.clip(reflectance, np.float32(self.low), high) - mean) / std
         np.nan_to_num(scaled, copy=False, nan=0.0)
         return scaled.astype(np.float32, copy=False)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Calibration:
-    """score = sigmoid(a * logit + b), right where ``prevalence`` of the chips are mines.
-
-    For another prevalence q, add log(q / (1 - q)) - log(prevalence / (1 - prevalence)) to b.
-    """
-
-    a: float
-    b: float
-    prevalence: float
-    method: Literal["platt"] = "platt"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -92,14 +86,18 @@ class ModelCard:
     classes: tuple[str, ...]
     optional_bands: tuple[str, ...] = ()
     input_size: int | None = None
-    """Pixels a side the network takes; ``None`` takes any."""
+    """Pixels a side the network takes; ``None`` takes any. A chip of another size is resized."""
     chip_size: int | None = None
     """Pixels a side of a chip (classifier)."""
     resolution: float = 10.0
     """Metres a pixel."""
     threshold: float | None = None
     """Score from which a chip is called a mine (classifier)."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Scores for other uses, by the names of ``THRESHOLDS``, at the calibration's prevalence."""
     calibration: Calibration | None = None
+    style: dict[str, Any] | None = None
+    """What ``style.apply_style`` does to reflectance before it is scaled; ``None`` is nothing."""
     parameters: int = 0
     training_data: str = ""
     metrics: dict[str, Any] | None = None
@@ -109,13 +107,49 @@ class ModelCard:
 
     @property
     def digest(self) -> str:
-        """sha256 of everything ``predict`` depends on: weights, bands, scaling, calibration.
+        """sha256 of everything ``predict`` depends on: weights, bands, style, calibration.
 
-        It is the model's identity in a run; threshold, metrics and texts may change without it.
+        It is the model's identity in a run; thresholds, metrics and texts may change without it.
+        What a card does not use is left out, so that a card of an earlier version keeps its digest.
         """
         values = [self.sha256, self.bands, self.optional_bands, self.chip_size, self.config]
-        values += [asdict(self.scaling), asdict(self.calibration) if self.calibration else None]
+        values += [asdict(self.scaling), self.calibration.plain() if self.calibration else None]
+        if self.style is not None:
+            values.append({"style": self.style})
+        if self.chip_size is not None and self.input_size not in (None, self.chip_size):
+            values.append({"input_size": self.input_size})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def prevalence(self) -> float:
+        """Share of mines the scores are relative to; ``ModelError`` where nothing is calibrated."""
+        if self.calibration is None:
+            raise ModelError(f"{self.name}: no calibration, so no prevalence; give a classifier")
+        return self.calibration.prevalence
+
+    def cut(self, choice: float | str | None = None, prior: float | None = None) -> float:
+        """Return the score from which a chip is a mine, where scores are rescaled to ``prior``.
+
+        Args:
+            choice: a score, taken as it is; the name of a threshold (``high-recall`` or
+                ``high_recall``); or ``None`` for the card's default. Those of the card move with
+                the scores, so that the same chips are called.
+            prior: see ``calibration.rescale``.
+
+        Raises ``ConfigError`` if the score is none, or the card has no threshold of that name.
+        """
+        if isinstance(choice, float | int):
+            if not 0 <= choice <= 1:
+                raise ConfigError(f"threshold {choice:g}: not within 0..1; give a score")
+            return float(choice)
+        found = self.threshold if choice is None else self.thresholds.get(choice.replace("-", "_"))
+        if found is None:
+            known = ", ".join(self.thresholds).replace("_", "-") or "none by name"
+            raise ConfigError(
+                f"threshold {choice!r}: the card of {self.name} has {known}; "
+                "give one of these, or a score"
+            )
+        return rescale(found, self.prevalence, prior)
 
     @classmethod
     def read(cls, folder: Path | str) -> ModelCard:
@@ -147,7 +181,7 @@ class ModelCard:
         return card
 
     def inputs(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Check and scale reflectance (n, band, y, x) to what the network takes, float32.
+        """Check, style and scale reflectance (n, band, y, x) for the network, float32.
 
         Bands are ``bands`` or ``bands + optional_bands``; optional ones left out count as nodata.
         """
@@ -166,6 +200,10 @@ class ModelCard:
         absent = len(self.bands) + len(self.optional_bands) - reflectance.shape[1]
         pad = ((0, 0), (0, absent), (0, 0), (0, 0))
         full = np.pad(reflectance, pad, constant_values=np.nan) if absent else reflectance
+        if self.style is not None:
+            from scanner.models.style import apply_style
+
+            full = apply_style(full, self.style)
         return self.scaling.apply(full)
 
 
@@ -189,9 +227,11 @@ def _check(card: ModelCard, path: Path) -> None:
         problem = f"bands {every}, known are {' '.join(b for b in COMMON_NAMES if b != 'SCL')}"
     elif card.classes != CLASSES[card.task]:
         problem = f"classes {card.classes}, expected are {CLASSES[card.task]} in this order"
-    elif len(card.scaling.mean) != len(every) or len(card.scaling.std) != len(every):
+    elif not len(card.scaling.mean) == len(card.scaling.std) == len(every) or np.size(
+        card.scaling.high
+    ) not in (1, len(every)):
         problem = f"scaling for {len(card.scaling.mean)} bands of {len(every)}"
-    elif not min(card.scaling.std) > 0 or not card.scaling.low < card.scaling.high:
+    elif not min(card.scaling.std) > 0 or not card.scaling.low < np.min(card.scaling.high):
         problem = "scaling with a deviation or range that is not positive"
     elif card.task == "classification" and None in (
         card.threshold,
@@ -199,5 +239,9 @@ def _check(card: ModelCard, path: Path) -> None:
         card.chip_size,
     ):
         problem = "a classifier without threshold, calibration or chip size"
+    elif unnamed := [name for name in card.thresholds if name not in THRESHOLDS]:
+        problem = f"threshold {unnamed[0]!r}, known are {', '.join(THRESHOLDS)}"
+    elif not all(0 <= cut <= 1 for cut in (*card.thresholds.values(), card.threshold or 0.0)):
+        problem = "a threshold outside 0..1"
     if problem is not None:
         raise ModelError(f"{path}: {problem}; correct the card or take another model")

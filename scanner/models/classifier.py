@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from scanner.errors import ModelError
-from scanner.models.card import Calibration, ModelCard
+from scanner.models.calibration import calibrate as calibrate
+from scanner.models.card import ModelCard
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights, shipped
 
 BATCH = 32
 """Chips a forward pass; the last batch is filled up, so no score depends on how many there are."""
-BACKBONES = ("narrow", "resnet18", "resnet34")
+BACKBONES = ("narrow", "resnet18", "resnet34", "efficientnet_b0")
 """Networks a card may name; ``narrow`` is :func:`narrow_resnet`, the others are torchvision's."""
 
 NARROW = 32
 """Channels of the first stage of ``narrow``."""
-"""Networks of torchvision a card may name."""
 
 
 class Classifier(Protocol):
@@ -34,44 +34,84 @@ class Classifier(Protocol):
         ...
 
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Reflectance 0..1 (n, band, 48, 48), NaN nodata -> calibrated scores 0..1 (n,)."""
+        """Reflectance 0..1 (n, band, y, x), NaN nodata -> calibrated scores 0..1 (n,).
+
+        Chips measure ``card.chip_size`` pixels a side; those of a scan are cells, 48.
+        """
         ...
 
 
 class ChipNet(nn.Module):
-    """torchvision's ResNet on scaled bands and a second copy of them, normalised within the chip.
+    """A network on scaled bands and, if ``relative``, a second copy normalised within the chip.
 
     The second copy (minus the chip's median, over its mean absolute deviation) does not change
     with haze or processing level, which add to and multiply a band nearly evenly over 480 m.
     """
 
-    def __init__(self, bands: int, backbone: str = "resnet18", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        bands: int,
+        backbone: str = "resnet18",
+        dropout: float = 0.0,
+        relative: bool = True,
+    ) -> None:
         super().__init__()
+        self.relative = relative
+        channels = 2 * bands if relative else bands
         if backbone == "narrow":
-            self.net: nn.Module = narrow_resnet(2 * bands, dropout)
-            return
-        from torchvision import models
+            self.net: nn.Module = narrow_resnet(channels, dropout)
+        else:
+            self.net = torchvision_net(backbone, channels, dropout)
 
-        net: Any = getattr(models, backbone)(weights=None)
-        first = net.conv1
-        net.conv1 = nn.Conv2d(
-            2 * bands,
+    def forward(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Scaled bands (n, band, y, x) -> logits (n,)."""
+        if self.relative:
+            centred = scaled - scaled.flatten(2).median(2).values[..., None, None]
+            spread = centred.abs().mean((2, 3), keepdim=True)
+            scaled = torch.cat([scaled, (centred / (spread + 0.02)).clamp(-6, 6)], 1)
+        logits: torch.Tensor = self.net(scaled)
+        return logits.squeeze(1)
+
+
+def resized(pixels: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Bring (n, band, y, x) to ``size`` pixels a side, bilinear with antialias; ``None`` as is."""
+    if size is None or pixels.shape[2:] == (size, size):
+        return pixels
+    return nn.functional.interpolate(
+        pixels, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def torchvision_net(backbone: str, channels: int, dropout: float) -> nn.Module:
+    """Return a network of torchvision without weights, its first layer taking ``channels``.
+
+    Its head is new: dropout and one output.
+    """
+    from torchvision import models
+
+    net: Any = getattr(models, backbone)(weights=None)
+    residual = hasattr(net, "fc")  # ResNet; EfficientNet has features and a classifier
+    first = net.conv1 if residual else net.features[0][0]
+    if channels != first.in_channels:
+        fitting = nn.Conv2d(
+            channels,
             first.out_channels,
             first.kernel_size,
             first.stride,
             first.padding,
             bias=False,
         )
-        net.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(net.fc.in_features, 1))
-        self.net = net
-
-    def forward(self, scaled: torch.Tensor) -> torch.Tensor:
-        """Scaled bands (n, band, y, x) -> logits (n,)."""
-        centred = scaled - scaled.flatten(2).median(2).values[..., None, None]
-        spread = centred.abs().mean((2, 3), keepdim=True)
-        relative = (centred / (spread + 0.02)).clamp(-6, 6)
-        logits: torch.Tensor = self.net(torch.cat([scaled, relative], 1))
-        return logits.squeeze(1)
+        if residual:
+            net.conv1 = fitting
+        else:
+            net.features[0][0] = fitting
+    width = net.fc.in_features if residual else net.classifier[-1].in_features
+    setattr(
+        net,
+        "fc" if residual else "classifier",
+        nn.Sequential(nn.Dropout(dropout), nn.Linear(width, 1)),
+    )
+    return cast(nn.Module, net)
 
 
 def narrow_resnet(channels: int, dropout: float) -> nn.Module:
@@ -144,6 +184,7 @@ class ResnetClassifier:
         with torch.inference_mode():
             for start in range(0, filled, BATCH):
                 batch = torch.from_numpy(inputs[start : start + BATCH])
+                batch = resized(batch, self._card.input_size)
                 out[start : start + BATCH] = self._flipped(batch).numpy()
         return out[:n]
 
@@ -156,12 +197,6 @@ class ResnetClassifier:
             for view in (batch, batch.flip(3))
         ]
         return torch.stack([self._network(view) for view in views[:flips]]).mean(0)
-
-
-def calibrate(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
-    """Turn logits into scores 0..1 at the calibration's prevalence."""
-    shifted = calibration.a * logits.astype(np.float64) + calibration.b
-    return (0.5 * (1 + np.tanh(0.5 * shifted))).astype(np.float32)
 
 
 def load_classifier(name: str | Path | None = None) -> Classifier:
@@ -197,4 +232,9 @@ def build_network(config: dict[str, Any]) -> ChipNet:
     """Build a :class:`ChipNet` without weights from the ``config`` of a card."""
     if config["backbone"] not in BACKBONES:
         raise ValueError(f"backbone {config['backbone']!r}, known are {', '.join(BACKBONES)}")
-    return ChipNet(int(config["bands"]), config["backbone"], float(config.get("dropout", 0)))
+    return ChipNet(
+        int(config["bands"]),
+        config["backbone"],
+        float(config.get("dropout", 0)),
+        bool(config.get("relative", True)),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,8 @@ OWN: Final = (
     "sha256",
 )
 """Fields of a card MLM has no name for; their keys begin with ``mining:``."""
+LATER: Final = ("thresholds", "style")
+"""Fields of the same kind that the first cards did not have."""
 
 
 def to_mlm(card: ModelCard) -> dict[str, Any]:
@@ -80,7 +81,9 @@ def to_mlm(card: ModelCard) -> dict[str, Any]:
         "mining:chip_size": card.chip_size,
         "mining:resolution": card.resolution,
         "mining:threshold": card.threshold,
-        "mining:calibration": asdict(card.calibration) if card.calibration else None,
+        "mining:thresholds": card.thresholds,
+        "mining:calibration": card.calibration.plain() if card.calibration else None,
+        "mining:style": card.style,
         "mining:config": card.config,
         "mining:training_data": card.training_data,
         "mining:metrics": card.metrics,
@@ -111,6 +114,7 @@ def from_mlm(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
             },
         }
         values |= {name: raw[f"mining:{name}"] for name in OWN}
+        values |= {name: raw[key] for name in LATER if (key := f"mining:{name}") in raw}
         listed, named = entry["bands"], [*values["bands"], *values["optional_bands"]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(

@@ -74,7 +74,7 @@ def merge_parts(run: Run) -> dict[str, Any]:
 def _merge_tile(run: Run, tile: Tile) -> tuple[TileReport, gpd.GeoDataFrame, MiningCells | None]:
     """Return a tile's report, its rows of cells.parquet, and its mining cells."""
     report = run.report(tile)
-    part = run.parts.table(tile.tile_id) if report else None
+    part = run.at_prevalence(run.parts.table(tile.tile_id)) if report else None
     cells = tile_cells(tile, part, threshold=run.threshold, min_clear=run.config.report.min_clear)
     if part is None or not (cells.status == "mining").any():
         return report, cells, None
@@ -108,6 +108,12 @@ def _summary(
             **{name: metadata.version(name) for name in NAMED_VERSIONS},
         },
         "config": _plain({**config, "threshold": run.threshold}),
+        "scores": {
+            "prevalence": run.prevalence,
+            "prevalence_from": "--prior" if run.config.report.prior else "classifier card",
+            "calibrated_at": run.models.classifier_card.prevalence,
+            "threshold": run.threshold,
+        },
         "models": _models(run),
         "items": len(run.found.items),
         "tiles": {

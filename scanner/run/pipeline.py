@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from scanner.area.aoi import Aoi, read_area
-from scanner.area.grid import Tile, tiles
+from scanner.area.grid import CELL_PX, Tile, tiles
 from scanner.config import ScanConfig
 from scanner.detection.detections import cell_status
+from scanner.errors import ModelError
 from scanner.imagery.catalog import ItemSet, search_items
+from scanner.models.calibration import rescale
 from scanner.models.card import ModelCard
 from scanner.models.hub import segmenter_card
 from scanner.models.ref import classifier_ref, segmenter_ref
@@ -50,9 +55,24 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """Score from which a cell is mining."""
-        chosen = self.config.report.threshold
-        return chosen if chosen is not None else float(self.models.classifier_card.threshold or 0.5)
+        """Score from which a cell is mining, at :attr:`prevalence`."""
+        report = self.config.report
+        return self.models.classifier_card.cut(report.threshold, report.prior)
+
+    @property
+    def prevalence(self) -> float:
+        """Share of mines among the classified cells that scores are relative to."""
+        return self.config.report.prior or self.models.classifier_card.prevalence
+
+    def at_prevalence(self, part: pa.Table) -> pa.Table:
+        """Return a part with its scores as they are worth at :attr:`prevalence`."""
+        prior = self.config.report.prior
+        if prior is None:
+            return part
+        scores = part["score"].to_numpy(zero_copy_only=False).astype(np.float64)
+        moved = rescale(scores, self.models.classifier_card.prevalence, prior)
+        column = pa.array(moved, pa.float64(), from_pandas=True)  # NaN is null: never classified
+        return part.set_column(part.schema.get_field_index("score"), "score", column)
 
     def todo(self) -> list[Tile]:
         """Return the tiles without a complete part."""
@@ -88,7 +108,7 @@ class Run:
         return self.failed.get(tile.tile_id, missing)
 
     def _mining(self, table: Any) -> int:
-        score = table["score"].to_numpy(zero_copy_only=False)
+        score = self.at_prevalence(table)["score"].to_numpy(zero_copy_only=False)
         clear = table["clear_fraction"].to_numpy()
         status = cell_status(
             score, clear, threshold=self.threshold, min_clear=self.config.report.min_clear
@@ -104,6 +124,7 @@ def prepare(config: ScanConfig) -> Run:
     """
     aoi = read_area(config)
     models = load_models(config)
+    models.classifier_card.cut(config.report.threshold)  # a name it has not is told before any work
     folder = run_folder(config, aoi)
     if config.run.fresh:
         folder.clear()
@@ -131,9 +152,10 @@ def load_models(config: ScanConfig) -> Models:
     """Check both models and return references to them; ``ModelError`` says what to change."""
     segmenter = segmenter_ref(config.pixels.segmenter)
     classifier = classifier_ref(config.pixels.classifier)
-    return Models(
-        segmenter,
-        classifier,
-        segmenter_card(config.pixels.segmenter)[1],
-        ModelCard.read(config.pixels.classifier or shipped("classifier")),
-    )
+    card = ModelCard.read(config.pixels.classifier or shipped("classifier"))
+    if card.chip_size != CELL_PX:
+        raise ModelError(
+            f"classifier {config.pixels.classifier}: takes chips of {card.chip_size} pixels, a "
+            f"scan cuts cells of {CELL_PX}; use it with mining-train detect, or give another"
+        )
+    return Models(segmenter, classifier, segmenter_card(config.pixels.segmenter)[1], card)

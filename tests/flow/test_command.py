@@ -109,6 +109,20 @@ def test_another_threshold_makes_the_detections_again(arguments, finished, done,
     assert rows(finished) == rows(done[0]), "back to the model's own threshold"
 
 
+def test_a_prior_rescales_scores_and_keeps_the_sites(arguments, finished, call):
+    before = gpd.read_parquet(finished / "cells.parquet")
+    code, out, _ = call(*arguments, "--out", finished, "--prior", "0.01")
+    assert code == 0
+    assert "relative to a prevalence of 1 % among the cells looked at" in out
+    after = gpd.read_parquet(finished / "cells.parquet")
+    assert (after.status == before.status).all()
+    scored = before.score.between(0.01, 0.99)
+    assert scored.any()
+    assert (after.score < before.score)[scored].all()
+    told = json.loads((finished / "run.json").read_text())["scores"]
+    assert (told["prevalence"], told["prevalence_from"]) == (0.01, "--prior")
+
+
 def test_strict_ends_with_1_where_a_scene_was_left_out(arguments, finished, call):
     summary = json.loads((finished / "run.json").read_text())
     assert GONE in [one["id"] for one in summary["dropped_items"]]

@@ -92,6 +92,19 @@ def test_a_band_an_item_lacks_is_nodata(tmp_path, item, engine):
     np.testing.assert_array_equal(cube.values[1, 1], bands["B04"])
 
 
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_a_band_no_item_has_is_nodata_in_its_place(item, engine):
+    one, bands = item
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    cube = load_cube([one], grid, ("B08", "B04", "B12", "B02"), engine=engine, env=ENV)
+    assert cube.data.numblocks == (1, 1, 1, 1)
+    values = cube.compute().values[0]
+    assert values.dtype == np.uint16
+    assert values[[0, 2]].max() == 0
+    np.testing.assert_array_equal(values[1], bands["B04"])
+    np.testing.assert_array_equal(values[3], bands["B02"])
+
+
 def test_an_item_with_none_of_the_bands_is_refused_by_name(item):
     one, _ = item
     with pytest.raises(ReadError, match="one: has none of B08"):

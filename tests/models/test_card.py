@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scanner.errors import ModelError
+from scanner.errors import ConfigError, ModelError
 from scanner.models import store
+from scanner.models.calibration import rescale
 from scanner.models.card import CLASSIFIER_CLASSES, Calibration, ModelCard, Scaling
 from scanner.models.ref import ModelRef, classifier_ref
 
@@ -34,6 +35,8 @@ CARD = ModelCard(
     metrics={"auc": 0.9},
     limits=("none known",),
 )
+
+ISOTONIC = Calibration(1.0, 0.0, 0.1, "isotonic", ((-2.0, 0.1), (1.0, 0.8)))
 
 
 @pytest.fixture
@@ -77,6 +80,8 @@ def test_keys_of_later_versions_are_left_alone(folder: Path) -> None:
         ({"mining__sha256": "0" * 64}, "sha256 is"),
         ({"mining__threshold": None}, "without threshold"),
         ({"mining__calibration": {"a": "x", "b": 0, "prevalence": 0.1}}, "calibration.a"),
+        ({"mining__calibration": {"a": 1, "b": 0, "prevalence": 0}}, "calibration.prevalence"),
+        ({"mining__thresholds": {"balanced": "x"}}, "thresholds.balanced"),
         ({"mining__clip": [0.3, 0.3]}, "not positive"),
         ({"mining__clip": 3}, "no card of this project"),
         ({"mlm__tasks": ["object-detection"]}, "task"),
@@ -150,6 +155,71 @@ def test_the_digest_is_of_what_predict_depends_on() -> None:
     assert replace(CARD, threshold=0.9, metrics=None, name="x").digest == CARD.digest
     assert replace(CARD, calibration=Calibration(1, 0, 0.1)).digest != CARD.digest
     assert replace(CARD, sha256="1" * 64).digest != CARD.digest
+    others = [
+        replace(CARD, style={"match": "x"}),
+        replace(CARD, style={"match": "y"}),
+        replace(CARD, input_size=96),
+        replace(CARD, calibration=ISOTONIC),
+        replace(CARD, calibration=replace(ISOTONIC, knots=((-2.0, 0.1), (1.0, 0.9)))),
+    ]
+    assert len({CARD.digest, *(card.digest for card in others)}) == 6
+    assert replace(CARD, input_size=48, thresholds={"balanced": 0.3}).digest == CARD.digest
+
+
+def test_a_card_of_the_first_version_loads_and_keeps_its_digest(folder: Path) -> None:
+    """Runs name their models by digest: one begun before an update must be resumable after."""
+    path = folder / store.CARD_FILE
+    raw = json.loads(path.read_text())
+    for later in ("mining:thresholds", "mining:style"):
+        del raw[later]
+    assert raw["mining:calibration"] == {"a": 1.5, "b": -0.2, "prevalence": 0.1, "method": "platt"}
+    path.write_text(json.dumps(raw))
+    card = ModelCard.read(folder)
+    assert (card.thresholds, card.style) == ({}, None)
+    assert card.digest == "b3b5e762703da98e6bac0d6b395a03be4d33ffe93d78ca2fc8a02497d560a54e"
+
+
+def test_later_fields_come_back_as_written(folder: Path) -> None:
+    card = replace(
+        CARD,
+        calibration=ISOTONIC,
+        thresholds={"balanced": 0.3, "high_recall": 0.05},
+        style={"stretch": [2, 98]},
+    ).write(folder)
+    assert ModelCard.read(folder) == card
+
+
+def test_a_cut_is_a_score_or_a_name_and_moves_with_the_prior() -> None:
+    card = replace(CARD, thresholds={"balanced": 0.3, "high_recall": 0.05})
+    assert card.prevalence == 0.1
+    assert card.cut() == 0.4
+    assert card.cut(0.7) == card.cut(0.7, prior=0.01) == 0.7
+    assert card.cut("high-recall") == card.cut("high_recall") == 0.05
+    moved = card.cut(None, prior=0.01)
+    assert moved == pytest.approx(0.4 / 11 / (0.4 / 11 + 0.6))
+    assert rescale(moved, 0.01, 0.1) == pytest.approx(0.4)
+    for wrong in ("high-precision", "nonsense"):
+        with pytest.raises(ConfigError, match="has balanced, high-recall"):
+            card.cut(wrong)
+    with pytest.raises(ConfigError, match="none by name"):
+        CARD.cut("balanced")
+    with pytest.raises(ConfigError, match=r"within 0\.\.1"):
+        CARD.cut(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"thresholds": {"medium": 0.5}}, "threshold 'medium', known are balanced"),
+        ({"thresholds": {"balanced": 1.5}}, "outside 0"),
+        ({"threshold": -0.1}, "outside 0"),
+    ],
+)
+def test_thresholds_that_are_none_are_refused(
+    folder: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        replace(CARD, **values).write(folder)
 
 
 @pytest.mark.parametrize("shape", [(3, 48, 48), (1, 2, 48, 48), (1, 5, 48, 48), (1, 3, 40, 48)])

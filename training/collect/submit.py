@@ -1,0 +1,197 @@
+"""Chips on Dask: a few in flight, signed when submitted, tried again when reads fail.
+
+The way of the scan's tiles (``scanner.run.submit``), for windows: the client builds two small
+graphs a chip and hands one over after the other. A scene that cannot be read after all tries is
+left out of that chip by name; where no scene can be blamed, the chip fails.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from distributed import Client, Future, KilledWorker, as_completed
+from rasterio.errors import RasterioError
+
+from scanner.config import SearchConfig
+from scanner.errors import ReadError
+from scanner.imagery.access import (
+    culprit,
+    gdal_env,
+    signed,
+    signer_for,
+    strip_secrets,
+    unsigned,
+)
+from scanner.imagery.item import Item
+from scanner.run.cluster import worker_count
+from training.collect.pixels import Chip, look, read
+from training.collect.places import Place
+from training.collect.scenes import Scenes
+from training.collect.settings import ChipConfig
+from training.collect.window import Window, candidates, window_at
+
+logger = logging.getLogger(__name__)
+
+CHIPS_PER_WORKER: Final = 3
+"""Chips in flight a worker: one being read, others waiting, their items found and signed."""
+
+TRIES: Final = 3
+"""Times a chip is tried before a scene is left out, or the chip given up."""
+
+_RASTERIO: Final = re.compile(r"(Rasterio\w*|Warp\w+|CPLE_\w+)\(")
+
+
+@dataclass
+class _Job:
+    """A chip on its way."""
+
+    place: Place
+    window: Window
+    items: list[Item]
+    days: tuple[dt.date, ...] | None = None
+    """Chosen solar days; ``None`` until the SCL has been looked at."""
+    tries: int = 1
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A chip that ended: its pixels, or why there are none."""
+
+    place: Place
+    window: Window
+    chip: Chip | None = None
+    items: tuple[Item, ...] = field(default=())
+    """Items whose pixels are in the chip."""
+    reason: str = ""
+
+
+class Fetcher:
+    """Fetches chips on a client.
+
+    Args:
+        client: a Dask client with at least one worker.
+        scenes: finds the items of each place.
+        search: the catalog's settings: how its hrefs are signed and read.
+        chip: how a chip is made.
+    """
+
+    def __init__(
+        self, client: Client, scenes: Scenes, search: SearchConfig, chip: ChipConfig
+    ) -> None:
+        self._client, self._scenes, self._search, self._chip = client, scenes, search, chip
+        self._signer = signer_for(search)
+        self._jobs: dict[str, _Job] = {}
+
+    def run(self, places: Sequence[Place]) -> Iterator[Fetched]:
+        """Yield each chip as it ends, in whatever order that is."""
+        waiting = self._scenes.of(places)
+        running = as_completed()
+        window = CHIPS_PER_WORKER * worker_count(self._client)
+        while True:
+            while len(self._jobs) < window and (found := next(waiting, None)) is not None:
+                job, why = self._job(*found)
+                if job.items:
+                    running.add(self._submit(job))
+                else:
+                    yield Fetched(job.place, job.window, reason=why)
+            if not self._jobs:
+                return
+            future = next(running)
+            job = self._jobs.pop(future.key)
+            done = self._advance(job, future)
+            future.release()
+            if done is None:
+                running.add(self._submit(job))
+            else:
+                yield done
+
+    def _job(self, place: Place, items: Sequence[Item], why: str) -> tuple[_Job, str]:
+        window = window_at(place.lon, place.lat, self._chip)
+        most = max(self._chip.look_at, self._chip.max_scenes)
+        job = _Job(place, window, candidates(items, window, most))
+        if len(_days(job.items)) <= self._chip.max_scenes:
+            job.days = _days(job.items)
+        elif not self._chip.look_at:
+            job.items = candidates(items, window, self._chip.max_scenes)
+            job.days = _days(job.items)
+        return job, why
+
+    def _submit(self, job: _Job) -> Future:
+        """Sign, build and hand over the next graph of a chip."""
+        env = gdal_env(self._search, retry=job.again)
+        chip = self._chip
+        if job.tries == TRIES:  # the one engine whose errors name the asset that could not be read
+            chip = replace(chip, engine="stackstac")
+        if job.days is None:
+            graph = look(signed(job.items, self._signer), job.window, chip, env)
+        else:
+            graph = read(signed(self._used(job), self._signer), job.window, chip, env)
+        future = self._client.compute(graph, priority=0 if job.days is None else 1)
+        self._jobs[future.key] = job
+        return future
+
+    def _used(self, job: _Job) -> list[Item]:
+        return [item for item in job.items if item.solar_day in (job.days or ())]
+
+    def _advance(self, job: _Job, future: Future) -> Fetched | None:
+        """Take a finished graph; return the chip's end, or ``None`` to submit its next one."""
+        if future.status != "finished":
+            return self._failed(job, future)
+        result: Any = future.result()
+        value = result[()] if hasattr(result, "dtype") else result
+        if isinstance(value, Chip):
+            pairs = zip(self._used(job), value.refused, strict=True)
+            used = tuple(item for item, why in pairs if why is None)
+            told = next((why for why in value.refused if why), "")
+            return Fetched(job.place, job.window, value, used, "" if used else told)
+        job.days = value
+        return None if value else self._end(job, "no scene has data there")
+
+    def _failed(self, job: _Job, future: Future) -> Fetched | None:
+        error = future.exception()
+        if error is None or isinstance(error, KilledWorker):
+            return self._end(job, "its worker died, most likely for want of memory")
+        logger.info("chip %s, try %d: %s", job.place.chip_id, job.tries, _one_line(error))
+        job.again = True
+        unread = isinstance(error, ReadError | RasterioError) or _is_rasterio(error)
+        if unread and job.tries < TRIES:
+            self._signer.forget()  # a signature that ends mid-read looks like a broken block
+            job.tries += 1
+            return None
+        bad = culprit(error, job.items) if unread else None
+        if bad is None:
+            return self._end(job, _one_line(error))
+        job.items = [item for item in job.items if item.id != bad.id]
+        job.tries = 1
+        job.days = None if len(_days(job.items)) > self._chip.max_scenes else _days(job.items)
+        if not job.items:
+            return self._end(job, f"none of its scenes could be read, last {_one_line(error)}")
+        return None
+
+    def _end(self, job: _Job, reason: str) -> Fetched:
+        return Fetched(job.place, job.window, reason=reason)
+
+
+def _days(items: Sequence[Item]) -> tuple[dt.date, ...]:
+    return tuple(sorted({item.solar_day for item in items}))
+
+
+def _is_rasterio(error: BaseException) -> bool:
+    """Tell whether an error was rasterio's: those do not survive the way back to the client.
+
+    Dask then sends a plain ``Exception`` with its text, which is how odc-stac's failed reads come.
+    """
+    return type(error) is Exception and _RASTERIO.match(str(error)) is not None
+
+
+def _one_line(error: BaseException) -> str:
+    """Return an error's text on one line, bounded, without signatures, with the asset's address."""
+    text = strip_secrets(" ".join(str(error).split())) or type(error).__name__
+    href = unsigned(getattr(error, "href", None) or "")
+    return (text if href in text else f"{href}: {text}")[:300]

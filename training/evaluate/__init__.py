@@ -1,0 +1,1 @@
+"""Measure a classifier on labelled chips: samples -> scores -> figures -> what people open."""
