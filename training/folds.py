@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.chips import Chips
-from training.evaluate.places import near, regions
+from training.places import near, regions
 
 
 def deal(groups: NDArray[Any], kinds: NDArray[Any], folds: int) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from training.augment import atmosphere
 from training.calibrate import compare_methods, fit, prevalence_weights, thresholds
 from training.chips import BY_EYE, LEAST_OPEN, Chips, open_share
 from training.evaluate.metrics import Rules, measure
-from training.evaluate.places import regions
+from training.places import regions
 from training.export import CREDIT, write_weights
 
 LEARNT_FROM: Final = ("mine-chips/chips.parquet", "mine-pairs/pairs.csv", "mine-pairs/pairs.npz")

@@ -123,7 +123,7 @@ def validate(recipe: Recipe) -> None:
     from scanner.models.classifier import load_classifier
     from training.evaluate.coordinates import fetch_known, read_known
     from training.evaluate.evaluation import Options, evaluate
-    from training.evaluate.places import read_places
+    from training.places import read_places
     from training.evaluate.samples import open_samples
 
     wanted, seed = recipe.asked.validate, recipe.asked.seed

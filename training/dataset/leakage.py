@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.places import EARTH_M
+
 METRES: Final = 1000.0
-EARTH_M: Final = 6_371_000
-"""Mean radius of the Earth."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _evaluate(out: Path, kind: str, given: dict[str, Any]) -> int:
 
     from scanner.models.classifier import load_classifier
     from training.evaluate.evaluation import Options, evaluate
-    from training.evaluate.places import read_places
+    from training.places import read_places
 
     classifier = load_classifier(given["classifier"])
     options = Options(

@@ -17,6 +17,7 @@ NEAR_M: Final = 1000
 """A sample this close to a training sample has been seen, in part, by the model."""
 BLOCK_DEGREES: Final = 5
 EARTH_M: Final = 6_371_000
+"""Mean radius of the Earth."""
 
 
 def regions(places: NDArray[np.float64]) -> NDArray[np.object_]:
