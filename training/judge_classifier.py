@@ -21,8 +21,8 @@ from training.augment import atmosphere
 from training.calibrate import compare_methods, fit, prevalence_weights, thresholds
 from training.chips import BY_EYE, LEAST_OPEN, Chips, open_share
 from training.evaluate.metrics import Rules, measure
-from training.places import regions
 from training.export import CREDIT, write_weights
+from training.places import regions
 
 LEARNT_FROM: Final = ("mine-chips/chips.parquet", "mine-pairs/pairs.csv", "mine-pairs/pairs.npz")
 KEPT: Final = ("roc_auc", "average_precision", "f1", "precision", "recall", "false_alarm_rate")

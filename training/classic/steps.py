@@ -123,8 +123,8 @@ def validate(recipe: Recipe) -> None:
     from scanner.models.classifier import load_classifier
     from training.evaluate.coordinates import fetch_known, read_known
     from training.evaluate.evaluation import Options, evaluate
-    from training.places import read_places
     from training.evaluate.samples import open_samples
+    from training.places import read_places
 
     wanted, seed = recipe.asked.validate, recipe.asked.seed
     model = recipe.folder("train")

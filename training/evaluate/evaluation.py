@@ -20,11 +20,11 @@ from scanner.files import write_json
 from scanner.models.card import ModelCard
 from scanner.models.classifier import Classifier
 from training.evaluate.metrics import LEVEL, Rules
-from training.places import NEAR_M, near, regions
 from training.evaluate.plots import draw_curves, draw_sheet, worst_mistakes
 from training.evaluate.predict import Scored, score
 from training.evaluate.report import grouped, page, write_page, write_rows
 from training.evaluate.samples import Samples
+from training.places import NEAR_M, near, regions
 
 
 @dataclass(frozen=True)
