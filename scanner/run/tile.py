@@ -31,8 +31,9 @@ from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
-from scanner.imagery.reflectance import doubt, resolve_offset
+from scanner.imagery.reflectance import resolve_offset
 from scanner.imagery.screen import choose_days
+from scanner.imagery.trust import doubts, has_scl, load_scl
 from scanner.models.card import ModelCard
 from scanner.models.ref import ModelRef
 from scanner.results.outputs import PART_SCHEMA
@@ -98,12 +99,19 @@ def scan_tile(
     """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days."""
     scl = _load_scl(items, tile, pixels, env)
     cube = load_cube(items, tile.geobox, models.bands, engine=pixels.engine, env=env)
-    refused = _doubts(items, tile, scl, pixels, env)
+    refused = doubts(
+        items,
+        tile.geobox.zoom_out(PROBE),
+        scl,
+        step=PROBE * RESOLUTION // SCL_RESOLUTION,
+        engine=pixels.engine,
+        env=env,
+    )
     image = composite(
         cube,
         scl,
         offsets=[resolve_offset(item) for item in items],
-        has_scl=_has_scl(items),
+        has_scl=has_scl(items),
         clear_scl=pixels.clear_scl,
         method=pixels.composite,
         optional=models.optional_bands,
@@ -188,59 +196,12 @@ def of_days(items: Sequence[Item], days: Sequence[dt.date]) -> list[Item]:
     return [item for item in items if item.solar_day in set(days)]
 
 
-def _has_scl(items: Sequence[Item]) -> list[bool]:
-    return [item.asset_key("SCL") is not None for item in items]
-
-
 def _load_scl(
     items: Sequence[Item], tile: Tile, pixels: PixelConfig, env: Mapping[str, str]
 ) -> xr.DataArray | None:
     """Return the SCL cube at 20 m of the items that have one, or ``None``."""
-    known = [item for item, has in zip(items, _has_scl(items), strict=True) if has]
     geobox = tile.geobox.zoom_out(SCL_RESOLUTION // RESOLUTION)
-    return load_cube(known, geobox, ("SCL",), engine=pixels.engine, env=env) if known else None
-
-
-def _doubts(
-    items: Sequence[Item],
-    tile: Tile,
-    scl: xr.DataArray | None,
-    pixels: PixelConfig,
-    env: Mapping[str, str],
-) -> da.Array:
-    """Return, lazily, for each item ``None`` or why its radiometry cannot be trusted here."""
-    blue = load_cube(items, tile.geobox.zoom_out(PROBE), ("B02",), engine=pixels.engine, env=env)
-    empty = da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1)
-    return da.map_blocks(
-        _doubts_block,
-        blue.data,
-        empty if scl is None else scl.data,
-        has_scl=_has_scl(items),
-        offsets=[resolve_offset(item) for item in items],
-        baselines=[item.baseline for item in items],
-        drop_axis=[1, 2, 3],
-        chunks=((len(items),),),
-        dtype=object,
-        meta=np.empty((0,), dtype=object),
-    )
-
-
-def _doubts_block(
-    blue: NDArray[np.uint16],
-    scl: NDArray[np.uint8],
-    *,
-    has_scl: list[bool],
-    offsets: list[int],
-    baselines: list[str | None],
-) -> NDArray[Any]:
-    step = PROBE * RESOLUTION // SCL_RESOLUTION
-    out = np.empty(len(blue), dtype=object)
-    position = 0
-    for index, has in enumerate(has_scl):
-        classes = scl[position, 0, step // 2 :: step, step // 2 :: step] if has else None
-        position += has
-        out[index] = doubt(blue[index, 0], classes, offsets[index], baselines[index])
-    return out
+    return load_scl(items, geobox, engine=pixels.engine, env=env)
 
 
 def _bands_in(card: ModelCard, bands: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import shapely
-import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -25,8 +24,9 @@ from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import NO_VIEW, STEADY_BIT, composite, day_ranks, scl_rank
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
-from scanner.imagery.reflectance import doubt, resolve_offset
+from scanner.imagery.reflectance import resolve_offset
 from scanner.imagery.screen import pick_days
+from scanner.imagery.trust import doubts, has_scl, load_scl
 from training.collect.settings import ChipConfig
 from training.collect.store import RGB, to_dn
 from training.collect.window import Window, least_cloudy
@@ -55,17 +55,17 @@ def look(
     """
     latest = chip.composite == "latest-clear"
     days = sorted({i.solar_day for i in items}) if latest else least_cloudy(items)[::-1]
-    scl = _scl(items, window.read.zoom_out(SCL_RESOLUTION // RESOLUTION), chip, env)
+    coarse = window.read.zoom_out(SCL_RESOLUTION // RESOLUTION)
+    scl = load_scl(items, coarse, engine=chip.engine, env=env)
     return da.map_blocks(
         _look_block,
         da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1) if scl is None else scl.data,
         days=days,
         day_of_item=[days.index(item.solar_day) for item in items],
         footprints=[
-            None if has else item.footprint
-            for has, item in zip(_has_scl(items), items, strict=True)
+            None if has else item.footprint for has, item in zip(has_scl(items), items, strict=True)
         ],
-        geobox=window.read.zoom_out(SCL_RESOLUTION // RESOLUTION),
+        geobox=coarse,
         chip=chip,
         drop_axis=[0, 1, 2, 3],
         dtype=object,
@@ -105,12 +105,13 @@ def read(
 ) -> da.Array:
     """Return, lazily, the :class:`Chip` of a window from the (signed) items of its days."""
     coarse = window.read.zoom_out(SCL_RESOLUTION // RESOLUTION)
-    refused = _doubts(items, window.probe, chip, env)
+    probed = load_scl(items, window.probe, engine=chip.engine, env=env)
+    refused = doubts(items, window.probe, probed, engine=chip.engine, env=env)
     image = composite(
         load_cube(items, window.read, chip.bands, engine=chip.engine, env=env),
-        _scl(items, coarse, chip, env),
+        load_scl(items, coarse, engine=chip.engine, env=env),
         offsets=[resolve_offset(item) for item in items],
-        has_scl=_has_scl(items),
+        has_scl=has_scl(items),
         clear_scl=chip.clear_scl,
         method=chip.composite,
         optional=[band for band in chip.bands if band not in RGB],
@@ -160,53 +161,4 @@ def resampled(image: NDArray[np.float32], window: Window) -> NDArray[np.float32]
         src_crs=str(window.read.crs), dst_crs=str(window.keep.crs),
         src_nodata=np.nan, dst_nodata=np.nan, resampling=Resampling.bilinear,
     )  # fmt: skip
-    return out
-
-
-def _has_scl(items: Sequence[Item]) -> list[bool]:
-    return [item.asset_key("SCL") is not None for item in items]
-
-
-def _scl(
-    items: Sequence[Item], geobox: GeoBox, chip: ChipConfig, env: Mapping[str, str]
-) -> xr.DataArray | None:
-    """Return the SCL cube of the items that have one, or ``None``."""
-    known = [item for item, has in zip(items, _has_scl(items), strict=True) if has]
-    return load_cube(known, geobox, ("SCL",), engine=chip.engine, env=env) if known else None
-
-
-def _doubts(
-    items: Sequence[Item], geobox: GeoBox, chip: ChipConfig, env: Mapping[str, str]
-) -> da.Array:
-    """Return, lazily, for each item ``None`` or why its radiometry cannot be trusted here."""
-    blue = load_cube(items, geobox, ("B02",), engine=chip.engine, env=env)
-    scl = _scl(items, geobox, chip, env)
-    return da.map_blocks(
-        _doubts_block,
-        blue.data,
-        da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1) if scl is None else scl.data,
-        has_scl=_has_scl(items),
-        offsets=[resolve_offset(item) for item in items],
-        baselines=[item.baseline for item in items],
-        drop_axis=[1, 2, 3],
-        chunks=((len(items),),),
-        dtype=object,
-        meta=np.empty((0,), dtype=object),
-    )
-
-
-def _doubts_block(
-    blue: NDArray[np.uint16],
-    scl: NDArray[np.uint8],
-    *,
-    has_scl: list[bool],
-    offsets: list[int],
-    baselines: list[str | None],
-) -> NDArray[Any]:
-    out = np.empty(len(blue), dtype=object)
-    position = 0
-    for index, has in enumerate(has_scl):
-        classes = scl[position, 0] if has else None
-        position += has
-        out[index] = doubt(blue[index, 0], classes, offsets[index], baselines[index])
     return out
