@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from scanner import __version__
+from scanner.errors import TrainingError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "collect": ("training.collect.command:command", "Fetch chips of mines and of forest."),
@@ -40,6 +41,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; what training needs beyond a scan may not be installed."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise TrainingError(
+                f"the package {error.name} is missing, training needs it; "
+                "run: pip install 'mining-scan[train]'"
+            ) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing any."""
         with formatter.section("Commands"):
@@ -54,7 +65,8 @@ class LazyGroup(click.Group):
 def command() -> None:
     """Collect chips, make a dataset, train models, measure them.
 
-    Exit codes: 0 done; 2 input refused; 3 the environment stopped it; 130 interrupted, resumable.
+    Exit codes: 0 done; 1 done, but some or all of the input was left out; 2 input refused; 3 the
+    environment stopped it; 130 interrupted, resumable.
     """
 
 

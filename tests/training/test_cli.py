@@ -49,6 +49,14 @@ def test_every_subcommand_has_help(call: Call, name: str) -> None:
     assert f"mining-train {name}" in out
 
 
+def test_a_package_that_is_missing_is_named(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "predict", ("no_such_package:command", ""))
+    code, _, err = call("predict")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no_such_package is missing" in err
+    assert "pip install 'mining-scan[train]'" in err
+
+
 def test_what_is_refused_is_told_on_one_line(call: Call, tmp_path: Path) -> None:
     code, _, err = call("classifier", "--out", tmp_path / "out")
     assert (code, err.count("\n")) == (2, 1)
