@@ -23,10 +23,10 @@ from tests.synth import make_item, write_collection
 from training.calibrate import expected_calibration_error
 from training.evaluate.command import command
 from training.evaluate.metrics import NAMES, Rules, measure
-from training.places import near, read_places, regions
 from training.evaluate.report import grouped
 from training.evaluate.samples import draw_rows, open_samples, words_to_labels
 from training.pictures import read_image
+from training.places import near, read_places, regions
 
 SIDE = 48
 FILES = {
