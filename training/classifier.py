@@ -212,8 +212,6 @@ def cross_validate(chips: Chips, options: dict[str, Any], runs: Path) -> Looks:
 def train_apart(data: Path, options: dict[str, Any], runs: Path) -> None:
     """Train all models, ``processes`` at a time; each finds its own place to go on from."""
     parts = [*range(options["folds"]), None]
-    if options["processes"] == 1:
-        return  # they are trained where they are asked for
     with ProcessPoolExecutor(options["processes"], get_context("spawn")) as pool:
         for done in [pool.submit(train_part, data, part, options, runs) for part in parts]:
             done.result()
@@ -280,7 +278,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("training/runs/classifier"))
     given = parser.parse_args(argv)
     options = tomllib.loads(given.config.read_text(encoding="utf-8"))
-    train_apart(given.data, options, given.runs)
+    if options["processes"] > 1:
+        train_apart(given.data, options, given.runs)
     chips = read_all(given.data)
     looks = cross_validate(chips, options, given.runs)
     network = train_on_all(chips, options, given.runs)
