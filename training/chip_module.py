@@ -19,6 +19,7 @@ from scanner.models.card import Scaling
 from scanner.models.classifier import build_network
 from training.augment import mixed, random_air, random_heading, random_infrared, random_view
 from training.chips import BANDS, Chips
+from training.finetune.scaling import scaled as scale
 
 LAYOUT: Final = torch.channels_last  # half as fast again as the default on a CPU
 SCALING: Final = Scaling(
@@ -126,9 +127,5 @@ def network_config(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def scaled(pixels: Tensor) -> Tensor:
-    """Scale as the card does."""
-    shape = (1, -1, 1, 1)
-    mean, std, high = (
-        pixels.new_tensor(v).view(shape) for v in (SCALING.mean, SCALING.std, SCALING.high)
-    )
-    return torch.nan_to_num((pixels.clamp_min(SCALING.low).minimum(high) - mean) / std)
+    """Scale as the card does; absent bands become 0."""
+    return torch.nan_to_num(scale(pixels, SCALING))

@@ -118,8 +118,8 @@ def told(
     chips: Chips, looks: Looks
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_]]:
     """Return every look at a chip with a label: logits, labels, and what is held out together."""
-    groups = np.where(chips.surface, "pairs of fold " + looks.folds.astype(str).astype(object), "")
-    groups = np.where(chips.surface, groups, chips.sources).astype(str)
+    pairs = np.char.add("pairs of fold ", looks.folds.astype(str))
+    groups = np.where(chips.surface, pairs, chips.sources)
     found = []
     for logits in (looks.plain, looks.cleared, looks.infrared):
         rows = (chips.labels >= 0) & np.isfinite(logits)

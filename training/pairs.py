@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from training.labels import AGRICULTURE, BUILDING, FOREST, LAND_COVER, WATER, spectral_labels
+from training.places import regions
 
 SIX: Final = (1, 2, 3, 7, 10, 11)
 """Places of B02 B03 B04 B08 B11 B12 among the 12 bands of an S2L2A file, from 0."""
@@ -40,12 +41,11 @@ def read_pairs(folder: Path) -> Patches:
     with np.load(folder / "pairs.npz") as file:
         dates = [file[name].astype(np.float32).transpose(0, 3, 1, 2) / 1e4 for name in ("t0", "t1")]
     six = np.concatenate(dates)
-    corner = (table[["lat_center", "lon_center"]] // 5 * 5).astype(int)
-    blocks = [f"lat{lat}lon{lon}" for lat, lon in corner.itertuples(index=False)]
+    blocks = regions(table[["lon_center", "lat_center"]].to_numpy(np.float64)).astype(str)
     return Patches(
         np.ascontiguousarray(six[:, :3]),
         np.stack([spectral_labels(patch) for patch in six]),
-        np.array(blocks * 2),
+        np.tile(blocks, 2),
     )
 
 

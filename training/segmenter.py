@@ -23,6 +23,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
 from scanner.models.segmenter import build_network
 from training.augment import random_air, random_heading
+from training.finetune.scaling import scaled
 from training.labels import IGNORE
 from training.loop import fit
 from training.pairs import Mosaics, Patches, read_multispectral, read_pairs
@@ -45,7 +46,7 @@ class CoverModule(L.LightningModule):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Reflectance (n, 3, y, x) -> logits of the same size."""
-        small = self.network(pixel_values=scaled(pixels)).logits
+        small = self.network(pixel_values=scaled(pixels, SCALING)).logits
         return nn.functional.interpolate(small.float(), pixels.shape[2:], mode="bilinear")
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -79,13 +80,6 @@ class CoverModule(L.LightningModule):
             optimizer, rate, total_steps=self.options["steps"], pct_start=0.1
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-
-
-def scaled(pixels: Tensor) -> Tensor:
-    """Scale as the card does."""
-    mean = pixels.new_tensor(SCALING.mean).view(1, -1, 1, 1)
-    std = pixels.new_tensor(SCALING.std).view(1, -1, 1, 1)
-    return (pixels.clamp(SCALING.low, SCALING.high) - mean) / std
 
 
 def train(

@@ -139,6 +139,13 @@ def is_refused(error: BaseException) -> bool:
     return False
 
 
+def failure_text(error: BaseException) -> str:
+    """Return an error's text on one line, bounded, without signatures, with the asset's address."""
+    text = strip_secrets(" ".join(str(error).split())) or type(error).__name__
+    href = unsigned(getattr(error, "href", None) or "")
+    return (text if href in text else f"{href}: {text}")[:300]
+
+
 def culprit(error: BaseException, items: Iterable[Item]) -> Item | None:
     """Return the item whose asset an exception (or its causes) names, or ``None``.
 

@@ -23,11 +23,10 @@ from scanner.config import ScanConfig
 from scanner.errors import ReadError
 from scanner.imagery.access import (
     culprit,
+    failure_text,
     gdal_env,
     signed,
     signer_for,
-    strip_secrets,
-    unsigned,
 )
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
@@ -138,7 +137,7 @@ class Submitter:
         error = future.exception()
         if error is None:
             return self._end(job, f"its task was {future.status}")
-        logger.info("tile %s, try %d: %s", job.tile.tile_id, job.tries, _one_line(error))
+        logger.info("tile %s, try %d: %s", job.tile.tile_id, job.tries, failure_text(error))
         job.attempts += 1
         if isinstance(error, KilledWorker):
             return self._end(
@@ -152,12 +151,12 @@ class Submitter:
             return None
         bad = culprit(error, job.items) if unread else None
         if bad is None:
-            return self._end(job, _one_line(error))
+            return self._end(job, failure_text(error))
         job.items = [item for item in job.items if item.id != bad.id]
-        job.dropped.append((bad.id, _one_line(error)))
+        job.dropped.append((bad.id, failure_text(error)))
         job.days, job.tries = None, 1
         if not job.items:  # not the same as no scene: it may well be read another time
-            return self._end(job, f"none of its scenes could be read, last {_one_line(error)}")
+            return self._end(job, f"none of its scenes could be read, last {failure_text(error)}")
         return None
 
     def _finished(self, job: _Job, result: TileResult) -> Done:
@@ -205,10 +204,3 @@ class Submitter:
 def _native_first(items: list[Item], tile: Tile) -> list[Item]:
     """Order items so that, of one day, those in the tile's own zone win: they need no warping."""
     return sorted(items, key=lambda i: (i.solar_day, i.epsg != tile.epsg, i.datetime, i.id))
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an error's text on one line, bounded, without signatures, with the asset's address."""
-    text = strip_secrets(" ".join(str(error).split())) or type(error).__name__
-    href = unsigned(getattr(error, "href", None) or "")
-    return (text if href in text else f"{href}: {text}")[:300]

@@ -21,7 +21,7 @@ from scanner.config import SearchConfig
 from scanner.errors import TrainingError
 from training.collect.areas import Area, KeepOff, arc_km, on_sphere
 from training.collect.fetch import Access, Tell, client_of, fetch_chips
-from training.collect.manifest import DONE, FAILED, read_manifest
+from training.collect.manifest import FAILED, read_manifest
 from training.collect.places import Place, random_point
 
 if TYPE_CHECKING:
@@ -162,9 +162,3 @@ def _none(out: Path) -> gpd.GeoDataFrame:
     with Manifest(out) as manifest:
         reindex(out, manifest)
     return read_index(out).iloc[:0]
-
-
-def done_ids(out: Path) -> set[str]:
-    """Return the ids of the samples of a chip folder that are done."""
-    table = read_manifest(out)
-    return set(table[table.status == DONE].sample_id)

@@ -21,14 +21,15 @@ from scanner.config import SearchConfig
 from scanner.errors import ReadError
 from scanner.imagery.access import (
     culprit,
+    failure_text,
     gdal_env,
     signed,
     signer_for,
-    strip_secrets,
-    unsigned,
 )
 from scanner.imagery.item import Item
+from scanner.imagery.screen import solar_days
 from scanner.run.cluster import worker_count
+from scanner.run.tile import of_days
 from training.collect.pixels import Chip, look, read
 from training.collect.places import Place
 from training.collect.scenes import Scenes
@@ -115,11 +116,12 @@ class Fetcher:
         window = window_at(place.lon, place.lat, self._chip)
         most = max(self._chip.look_at, self._chip.max_scenes)
         job = _Job(place, window, candidates(items, window, most))
-        if len(_days(job.items)) <= self._chip.max_scenes:
-            job.days = _days(job.items)
+        days = tuple(solar_days(job.items))
+        if len(days) <= self._chip.max_scenes:
+            job.days = days
         elif not self._chip.look_at:
             job.items = candidates(items, window, self._chip.max_scenes)
-            job.days = _days(job.items)
+            job.days = tuple(solar_days(job.items))
         return job, why
 
     def _submit(self, job: _Job) -> Future:
@@ -137,7 +139,7 @@ class Fetcher:
         return future
 
     def _used(self, job: _Job) -> list[Item]:
-        return [item for item in job.items if item.solar_day in (job.days or ())]
+        return of_days(job.items, job.days or ())
 
     def _advance(self, job: _Job, future: Future) -> Fetched | None:
         """Take a finished graph; return the chip's end, or ``None`` to submit its next one."""
@@ -157,7 +159,7 @@ class Fetcher:
         error = future.exception()
         if error is None or isinstance(error, KilledWorker):
             return self._end(job, "its worker died, most likely for want of memory")
-        logger.info("chip %s, try %d: %s", job.place.chip_id, job.tries, _one_line(error))
+        logger.info("chip %s, try %d: %s", job.place.chip_id, job.tries, failure_text(error))
         job.again = True
         unread = isinstance(error, ReadError | RasterioError) or _is_rasterio(error)
         if unread and job.tries < TRIES:
@@ -166,20 +168,17 @@ class Fetcher:
             return None
         bad = culprit(error, job.items) if unread else None
         if bad is None:
-            return self._end(job, _one_line(error))
+            return self._end(job, failure_text(error))
         job.items = [item for item in job.items if item.id != bad.id]
         job.tries = 1
-        job.days = None if len(_days(job.items)) > self._chip.max_scenes else _days(job.items)
+        days = tuple(solar_days(job.items))
+        job.days = None if len(days) > self._chip.max_scenes else days
         if not job.items:
-            return self._end(job, f"none of its scenes could be read, last {_one_line(error)}")
+            return self._end(job, f"none of its scenes could be read, last {failure_text(error)}")
         return None
 
     def _end(self, job: _Job, reason: str) -> Fetched:
         return Fetched(job.place, job.window, reason=reason)
-
-
-def _days(items: Sequence[Item]) -> tuple[dt.date, ...]:
-    return tuple(sorted({item.solar_day for item in items}))
 
 
 def _is_rasterio(error: BaseException) -> bool:
@@ -188,10 +187,3 @@ def _is_rasterio(error: BaseException) -> bool:
     Dask then sends a plain ``Exception`` with its text, which is how odc-stac's failed reads come.
     """
     return type(error) is Exception and _RASTERIO.match(str(error)) is not None
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an error's text on one line, bounded, without signatures, with the asset's address."""
-    text = strip_secrets(" ".join(str(error).split())) or type(error).__name__
-    href = unsigned(getattr(error, "href", None) or "")
-    return (text if href in text else f"{href}: {text}")[:300]
