@@ -155,19 +155,22 @@ def on_pairs(
 ) -> dict[str, Any]:
     """Judge on mine-pairs (L2A) by their own labels (later date), and by ours (both dates).
 
-    Chips within a kilometre of a pair were left out of the training of its fold, and of mining
-    pairs those within a kilometre of any mine-chip are left out here. ``open ground`` leaves out
-    pairs that show nothing but closed forest or cloud, whatever they are called.
+    Chips within a kilometre of a pair were left out of the training of its fold, where their place
+    is known. ``away from chips`` leaves out the mining pairs within a kilometre of any mine-chip as
+    well, ``open ground`` those too that show nothing but closed forest or cloud, whatever they are
+    called.
     """
     table = pd.read_csv(folder / "pairs.csv")
     later = np.flatnonzero(chips.surface)[len(table) :]
     kind = table["change_type"].to_numpy(str)
-    mines = (kind == "mining") & (table["near_chip_m"].to_numpy(float) > 1000)
-    seen = open_share(chips.pixels[later]) >= LEAST_OPEN
+    mines = kind == "mining"
+    away = ~mines | (table["near_chip_m"].to_numpy(float) > 1000)
+    seen = away & (open_share(chips.pixels[later]) >= LEAST_OPEN)
+    grounds = {"all pairs": np.ones_like(away), "away from chips": away, "open ground": seen}
     found: dict[str, Any] = {}
     for bands, logits in (("B02 B03 B04", looks.plain), ("with B08 B11 B12", looks.infrared)):
         scores = calibrate(logits[later], calibration)
-        for ground, shown in (("all pairs", np.ones_like(seen)), ("open ground", seen)):
+        for ground, shown in grounds.items():
             for name, others in (("natural", kind == "natural"), ("all others", kind != "mining")):
                 rows = (mines | others) & shown
                 key = f"cross-validated, mine-pairs (L2A), {bands}, {ground}, mining vs {name}"
@@ -176,11 +179,11 @@ def on_pairs(
         found[f"cross-validated, mine-pairs (L2A), {bands}, our own labels"] = kept(
             calibrate(logits[eye], calibration), chips.labels[eye], rules
         )
-    for ground, shown in (("all pairs", mines), ("open ground", mines & seen)):
+    for ground, shown in grounds.items():
         found[f"cross-validated, mine-pairs (L2A), {ground}, mining by region"] = called(
-            calibrate(looks.plain[later], calibration)[shown],
-            np.ones(int(shown.sum()), np.int64),
-            regions(chips.places[later][shown]).astype(str),
+            calibrate(looks.plain[later], calibration)[mines & shown],
+            np.ones(int((mines & shown).sum()), np.int64),
+            regions(chips.places[later][mines & shown]).astype(str),
             rules,
         )
     return found
