@@ -9,10 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scanner.imagery.drivers import harden_gdal
+from scanner.version import __version__ as __version__
 
 harden_gdal()  # GDAL reads its environment once, when rasterio is first imported
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scanner.area.aoi import Aoi as Aoi

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from scanner import __version__
 from scanner.errors import AoiError, ConfigError, ScannerError
+from scanner.version import __version__
 
 if TYPE_CHECKING:
     from scanner.config import ScanConfig
@@ -96,14 +96,33 @@ class Cut(click.ParamType[float | str]):
 @click.option("--min-clear", type=float, metavar="F", help="Less clear is unseen  [0.5].")
 @click.option("--composite", type=click.Choice(["median", "latest-clear"]), help="[median]")
 @click.option("--engine", type=click.Choice(["stackstac", "odc"]), help="[stackstac]")
-@click.option("--also", metavar="gpkg", help="Formats beside GeoParquet, by comma  [gpkg].")
+@click.option("--also", metavar="gpkg,kml,gpx,csv", help="Formats beside GeoParquet  [gpkg].")
+@click.option(
+    "--overlay",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="GeoJSON, GeoParquet, GeoPackage, KML or zipped shapefile of territories, parks or "
+    "concessions that sites are joined to; may be given again.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Folder of an earlier run: what is new, growing or gone since.",
+)
+@click.option("--lang", type=click.Choice(["en", "pt", "es"]), help="Language of the report  [en].")
+@click.option(
+    "--rasters/--no-rasters", default=None, help="Keep maps of every tile, 2 MB each  [on]."
+)
+@click.option("--plan", is_flag=True, help="Tell what a scan would read and take; read no pixel.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml")
 @click.option("--fresh", is_flag=True, default=None, help="Throw away what the run folder holds.")
 @click.option("--strict", is_flag=True, default=None, help="Dropped scenes end with exit code 1.")
 @click.option("--debug", is_flag=True, help="Log more, and show tracebacks.")
 @click.version_option(__version__, prog_name="mining-scan")
-def command(config_file: Path | None, debug: bool, **options: Any) -> int:
-    """Find mining scars inside AOI (a GeoJSON file), from Sentinel-2 imagery.
+def command(config_file: Path | None, plan: bool, debug: bool, **options: Any) -> int:
+    """Find mining scars inside AOI (GeoJSON, GeoPackage, KML or zipped shapefile), from Sentinel-2.
 
     The answer is in the run folder: detections.parquet, cells.parquet, coverage.parquet, run.json.
     The same command again resumes it. Exit codes: 0 done; 1 done, some tiles failed; 2 input
@@ -112,7 +131,8 @@ def command(config_file: Path | None, debug: bool, **options: Any) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO if debug else logging.WARNING)
     if not debug:  # one line where a server never answers, not one a retry
         logging.getLogger("urllib3").setLevel(logging.ERROR)
-    return _run(config_file, {name: given for name, given in options.items() if given is not None})
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    return _run(config_file, given, plan_only=plan)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -164,12 +184,16 @@ def _stripped(text: str) -> str:
     return strip_secrets(text)
 
 
-def _run(config_file: Path | None, given: dict[str, Any]) -> int:
+def _run(config_file: Path | None, given: dict[str, Any], plan_only: bool) -> int:
+    if plan_only and given.get("fresh"):
+        raise ConfigError("--plan --fresh would throw the run away; give --plan and another --out")
     config = _settings(config_file, given)
     from scanner.run.pipeline import prepare
 
     run = prepare(config)
     _tell_start(run)
+    if plan_only:
+        return _tell_plan(run)
     _scan(run)
     summary = run.finish()
     _tell_end(run, summary)
@@ -195,7 +219,7 @@ def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
         and config.aoi is None
         and config.center is None
     ):
-        raise AoiError("no area; give a GeoJSON file, or --center LAT,LON (see --help)")
+        raise AoiError("no area; give an AOI file, or --center LAT,LON (see --help)")
     asked = config.with_values(**given)
     if config_file is None and not asked.run.fresh:
         from scanner.area.aoi import read_area
@@ -220,6 +244,16 @@ def _tell_start(run: Run) -> None:
     )
     if run.found.advice:
         click.echo(run.found.advice, err=True)
+
+
+def _tell_plan(run: Run) -> int:
+    from scanner.run.plan import plan, tell_plan, write_plan
+
+    made = plan(run)
+    click.echo(tell_plan(made))
+    path = write_plan(made, run.folder.path)
+    click.echo(f"plan in {path}; the same command without --plan scans")
+    return 0
 
 
 def _scan(run: Run) -> None:
@@ -259,7 +293,10 @@ def _tell_end(run: Run, summary: dict[str, Any]) -> None:
         click.echo(f"scenes without SCL, taken as clear wherever they have data: {len(without)}")
     if run.config.search.catalog == "demo":
         _tell_demo(run)
-    click.echo(f"results in {run.folder.path}: detections.parquet, cells.parquet, coverage.parquet")
+    click.echo(
+        f"results in {run.folder.path}: open report.html; detections.parquet, cells.parquet, "
+        "coverage.parquet and the rest are beside it"
+    )
 
 
 def _tell_demo(run: Run) -> None:

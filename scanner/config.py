@@ -94,8 +94,14 @@ class ReportConfig:
     thresholds move along. ``None`` leaves scores at the prevalence of the card's calibration."""
     min_clear: Fraction = 0.5
     """A cell seen clear on a smaller fraction is ``unseen``, unless it is mining."""
-    also: tuple[Literal["gpkg"], ...] = ("gpkg",)
+    also: tuple[Literal["gpkg", "kml", "gpx", "csv"], ...] = ("gpkg",)
     """Formats written beside GeoParquet."""
+    overlay: tuple[Path, ...] = ()
+    """Files of territories, parks or concessions that sites are joined to."""
+    baseline: Path | None = None
+    """Folder of an earlier run this one is compared with."""
+    lang: Literal["en", "pt", "es"] = "en"
+    """Language of the pages people read."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -112,6 +118,8 @@ class RunConfig:
     """Throw away what an earlier run left in the folder."""
     strict: bool = False
     """Dropped items and an empty catalog end with exit code 1 as well."""
+    rasters: bool = True
+    """Keep class map and true colour of every tile, about 2 MB each, for maps and reports."""
     tries: Annotated[int, Field(ge=1, le=10)] = 3
     """Times a tile is tried before a scene is dropped, or the tile given up."""
 

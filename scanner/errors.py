@@ -41,6 +41,12 @@ class CatalogError(ScannerError):
     """The catalog could not be searched completely."""
 
 
+class RunError(ScannerError):
+    """A run folder was refused: not ours, unfinished, or changed since it was written."""
+
+    exit_code = 2
+
+
 class ReadError(ScannerError):
     """Pixels of a scene could not be read; ``href`` is the unsigned address when known."""
 

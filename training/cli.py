@@ -9,8 +9,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from scanner import __version__
 from scanner.errors import TrainingError
+from scanner.version import __version__
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "collect": ("training.collect.command:command", "Fetch chips of mines and of forest."),

@@ -1,10 +1,11 @@
-"""Files people open: parts, GeoParquet, GeoPackage; each written whole or not at all."""
+"""Parts and GeoParquet, each written whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,34 +60,67 @@ class Parts:
     folder: Path
     run_id: str
 
-    def write(self, tile_id: str, table: pa.Table, report: dict[str, Any]) -> None:
-        """Save a tile: table first, read back, then the marker with the tile's report."""
+    def write(
+        self,
+        tile_id: str,
+        table: pa.Table,
+        report: dict[str, Any],
+        rasters: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Save a tile: rasters, then the table, read back, then the marker with its report."""
+        for name, content in (rasters or {}).items():
+            with atomic_path(self.raster_path(tile_id, name)) as scratch:
+                scratch.write_bytes(content)
         path = self.folder / f"{tile_id}.parquet"
         with atomic_path(path) as scratch:
             pq.write_table(table.cast(PART_SCHEMA), scratch, **_PARQUET)
             if pq.read_metadata(scratch).num_rows != table.num_rows:
                 raise OutputError(f"{path}: could not be read back after writing; check the disk")
-        marker = {"run_id": self.run_id, "sha256": _sha256(path), "report": report}
+        marker = {
+            "run_id": self.run_id,
+            "sha256": sha256(path),
+            "rasters": {
+                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in (rasters or {}).items()
+            },
+            "report": report,
+        }
         write_json(self.folder / f"{tile_id}.json", marker)
 
     def report(self, tile_id: str) -> dict[str, Any] | None:
         """Return the report of a finished tile, or ``None`` where it must be done (again)."""
         try:
-            marker = json.loads((self.folder / f"{tile_id}.json").read_text(encoding="utf-8"))
+            marker = self._marker(tile_id)
             path = self.folder / f"{tile_id}.parquet"
-            if marker["run_id"] != self.run_id or marker["sha256"] != _sha256(path):
+            if marker["run_id"] != self.run_id or marker["sha256"] != sha256(path):
                 return None
+            for name, told in marker["rasters"].items():  # their digests are checked when read
+                if self.raster_path(tile_id, name).stat().st_size != told["bytes"]:
+                    return None
             report = marker["report"]
         except (OSError, ValueError, KeyError, TypeError):  # absent, cut or not ours: do it again
             return None
         return dict(report)
 
+    def rasters(self, tile_id: str) -> dict[str, str]:
+        """Return sha256 by name of a finished tile's rasters (``detection.rasters.RASTERS``)."""
+        return {name: told["sha256"] for name, told in self._marker(tile_id)["rasters"].items()}
+
+    def raster_path(self, tile_id: str, name: str) -> Path:
+        """Return where a raster of a tile lies, or would lie."""
+        return self.folder / f"{tile_id}.{name}.tif"
+
     def table(self, tile_id: str) -> pa.Table:
         """Return the table of a finished tile."""
         return pq.read_table(self.folder / f"{tile_id}.parquet", schema=PART_SCHEMA)
 
+    def _marker(self, tile_id: str) -> dict[str, Any]:
+        marker = json.loads((self.folder / f"{tile_id}.json").read_text(encoding="utf-8"))
+        return dict(marker)
 
-def _sha256(path: Path) -> str:
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -155,24 +189,3 @@ def write_geoparquet(path: Path, frame: gpd.GeoDataFrame, schema: pa.Schema) -> 
     types = sorted(set(frame.geom_type)) if len(frame) else []
     with GeoParquetWriter(path, schema, bounds, types) as writer:
         writer.write(frame)
-
-
-def write_geopackage(path: Path, frame: gpd.GeoDataFrame, layer: str) -> None:
-    """Write a frame as GeoPackage, for QGIS builds without the Parquet driver.
-
-    Lists become comma-separated text and dates ISO text, which that format can hold.
-    """
-    plain = frame.copy()
-    for name in plain.columns.drop("geometry"):
-        if plain[name].dtype == object:
-            plain[name] = [_text(value) for value in plain[name]]
-    with atomic_path(path) as scratch:
-        plain.to_file(
-            scratch, driver="GPKG", layer=layer, engine="pyogrio", geometry_type="Unknown"
-        )
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return ",".join(value) if isinstance(value, list) else str(value)

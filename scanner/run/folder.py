@@ -13,6 +13,7 @@ from scanner.config import RunConfig, ScanConfig, digest
 from scanner.errors import AoiError, ConfigError, OutputError
 from scanner.files import write_json, write_text
 from scanner.imagery.catalog import ItemSet, read_items, write_items
+from scanner.results.publish import MADE
 
 ALGORITHM: Final = 1
 """Raised when the same question may give other numbers; part of ``run_id``."""
@@ -23,10 +24,12 @@ OURS: Final = (
     "items.json",
     "run.json",
     "detections.parquet",
-    "detections.gpkg",
     "cells.parquet",
     "coverage.parquet",
     "parts",
+    "plan.json",
+    "plan_unseen.geojson",
+    *MADE,
 )
 """Names a run writes; ``--fresh`` takes away these and nothing else."""
 

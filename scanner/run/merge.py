@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import geopandas as gpd
 
-from scanner import __version__
 from scanner.area.grid import Tile
 from scanner.detection.detections import (
     CELL_SCHEMA,
@@ -31,7 +30,9 @@ from scanner.results.coverage import (
     tile_cells,
     total_bounds,
 )
-from scanner.results.outputs import GeoParquetWriter, write_geopackage, write_geoparquet
+from scanner.results.finished import SIGNED
+from scanner.results.outputs import GeoParquetWriter, sha256, write_geoparquet
+from scanner.version import __version__
 
 if TYPE_CHECKING:
     from scanner.run.pipeline import Run
@@ -64,9 +65,8 @@ def merge_parts(run: Run) -> dict[str, Any]:
     detections = _detections(run, mining)
     write_geoparquet(path / "detections.parquet", detections, DETECTION_SCHEMA)
     write_geoparquet(path / "coverage.parquet", coverage.table(), COVERAGE_SCHEMA)
-    if "gpkg" in run.config.report.also:
-        write_geopackage(path / "detections.gpkg", detections, "detections")
     summary = _summary(run, reports, coverage, detections)
+    summary["files"] = {name: sha256(path / name) for name in SIGNED}
     write_json(path / "run.json", summary)
     return summary
 

@@ -27,7 +27,9 @@ from scanner.models.hub import segmenter_card
 from scanner.models.ref import classifier_ref, segmenter_ref
 from scanner.models.store import shipped
 from scanner.results.coverage import TileReport
+from scanner.results.finished import open_run
 from scanner.results.outputs import Parts
+from scanner.results.publish import check_wanted, publish
 from scanner.run.cluster import open_client
 from scanner.run.folder import RunFolder, run_folder, run_identity
 from scanner.run.merge import merge_parts
@@ -92,12 +94,18 @@ class Run:
                     self.failed[report.tile_id] = report
                 else:
                     report = replace(report, mining=self._mining(done.table))
-                    self.parts.write(report.tile_id, done.table, report.to_json())
+                    self.parts.write(report.tile_id, done.table, report.to_json(), done.rasters)
                 yield report
 
     def finish(self) -> dict[str, Any]:
-        """Merge the parts into the files people open; returns what run.json holds."""
-        return merge_parts(self)
+        """Merge the parts into tables, make of those what people open; returns run.json's content.
+
+        The tables and run.json are whole before anything else is made, so whatever fails after
+        them costs no row.
+        """
+        summary = merge_parts(self)
+        publish(open_run(self.folder.path), self.config.report)
+        return summary
 
     def report(self, tile: Tile) -> TileReport:
         """Return what happened to a tile, in this call or an earlier one."""
@@ -125,6 +133,7 @@ def prepare(config: ScanConfig) -> Run:
     aoi = read_area(config)
     models = load_models(config)
     models.classifier_card.cut(config.report.threshold)  # a name it has not is told before any work
+    check_wanted(config.report)
     folder = run_folder(config, aoi)
     if config.run.fresh:
         folder.clear()

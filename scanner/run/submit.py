@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -62,6 +62,7 @@ class Done:
     tile: Tile
     table: pa.Table | None
     report: TileReport
+    rasters: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Submitter:
@@ -117,7 +118,8 @@ class Submitter:
             graph = look(job.tile, signed(job.items, self._signer), pixels, env)
         else:
             items = signed(of_days(job.items, job.days), self._signer)
-            graph = scan_tile(job.tile, items, pixels, self._models, env)
+            rasters = self._config.run.rasters
+            graph = scan_tile(job.tile, items, pixels, self._models, env, rasters)
         future = self._client.compute(graph, priority=0 if job.days is None else 1)
         self._jobs[future.key] = job
         return future
@@ -176,7 +178,7 @@ class Submitter:
             cells=result.table.num_rows,
             suspicious=result.table.num_rows - result.table["score"].null_count,
         )
-        return Done(job.tile, result.table, report)
+        return Done(job.tile, result.table, report, result.rasters)
 
     def _unseen(self, job: _Job) -> Done:
         report = TileReport(

@@ -26,6 +26,7 @@ from scanner.detection.cells import (
     suspicious_cells,
 )
 from scanner.detection.classify import score_cells
+from scanner.detection.rasters import tile_rasters
 from scanner.detection.segment import segment
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
@@ -73,6 +74,8 @@ class TileResult:
 
     table: pa.Table
     refused: tuple[tuple[str, str], ...]
+    rasters: Mapping[str, bytes]
+    """GeoTIFF files by the names of ``detection.rasters.RASTERS``; empty where none are wanted."""
 
 
 def look(
@@ -95,6 +98,7 @@ def scan_tile(
     pixels: PixelConfig,
     models: Models,
     env: Mapping[str, str],
+    rasters: bool = True,
 ) -> da.Array:
     """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days."""
     scl = _load_scl(items, tile, pixels, env)
@@ -128,6 +132,7 @@ def scan_tile(
         item_ids=[item.id for item in items],
         pixels=pixels,
         classifier=models.classifier,
+        bands=models.bands if rasters else None,
         index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
         drop_axis=[0, 1, 2],
         dtype=object,
@@ -145,6 +150,7 @@ def _read_cells(
     item_ids: list[str],
     pixels: PixelConfig,
     classifier: ModelRef,
+    bands: tuple[str, ...] | None,
     index: list[int],
 ) -> NDArray[Any]:
     stats = suspicious_cells(image, classes, tile, n_days, pixels)
@@ -168,7 +174,8 @@ def _read_cells(
     )
     told = tuple((item, why) for item, why in zip(item_ids, refused, strict=True) if why)
     out = np.empty((), dtype=object)
-    out[()] = TileResult(table, told)
+    pictures = tile_rasters(image, classes, stats.mask, tile, bands) if bands else {}
+    out[()] = TileResult(table, told, pictures)
     return out
 
 

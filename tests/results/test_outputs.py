@@ -21,7 +21,6 @@ from scanner.results.outputs import (
     PART_SCHEMA,
     GeoParquetWriter,
     Parts,
-    write_geopackage,
     write_geoparquet,
 )
 
@@ -112,16 +111,6 @@ def test_same_rows_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_geopackage_opens(tmp_path):
-    for n in (0, 5):
-        path = tmp_path / f"{n}.gpkg"
-        write_geopackage(path, frame(n), "detections")
-        back = gpd.read_file(path, layer="detections")
-        assert len(back) == n
-        if n:
-            assert back.ids.tolist() == ["a,b"] * n
-
-
 def test_gdal_opens_it_where_it_has_the_driver(tmp_path):
     import pyogrio
 
@@ -159,10 +148,16 @@ class TestParts:
         Parts(tmp_path, "run").write("t", self.table(), {})
         assert Parts(tmp_path, "other").report("t") is None
 
-    @pytest.mark.parametrize("damage", ["cut table", "edit table", "cut marker", "no table"])
+    @pytest.mark.parametrize(
+        "damage",
+        ["cut table", "edit table", "cut marker", "no table", "cut raster", "no raster"],
+    )
     def test_damaged_part_is_done_again(self, tmp_path, damage):
         parts = Parts(tmp_path, "run")
-        parts.write("t", self.table(), {})
+        parts.write("t", self.table(), {}, {"classes": b"pixels"})
+        raster = parts.raster_path("t", "classes")
+        assert raster.read_bytes() == b"pixels"
+        assert parts.report("t") == {}
         table, marker = tmp_path / "t.parquet", tmp_path / "t.json"
         if damage == "cut table":
             table.write_bytes(table.read_bytes()[:-50])
@@ -170,10 +165,13 @@ class TestParts:
             pq.write_table(self.table(0.9), table)
         elif damage == "cut marker":
             marker.write_text(marker.read_text()[:20])
+        elif damage == "cut raster":
+            raster.write_bytes(b"pix")
         else:
-            table.unlink()
+            (table if damage == "no table" else raster).unlink()
         assert parts.report("t") is None
 
     def test_marker_is_readable_json(self, tmp_path):
         Parts(tmp_path, "run").write("t", self.table(), {"reason": None})
-        assert set(json.loads((tmp_path / "t.json").read_text())) == {"run_id", "sha256", "report"}
+        marker = json.loads((tmp_path / "t.json").read_text())
+        assert set(marker) == {"run_id", "sha256", "rasters", "report"}
