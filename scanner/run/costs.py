@@ -1,0 +1,200 @@
+"""What a scan takes: bytes, requests, windows and seconds, with the constants they are made of.
+
+All of it is rough. Bytes follow from footprints and from what a pixel takes in a COG; seconds from
+the models, timed on made-up pixels on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from scanner.area.grid import CELL_PX, CHUNK_PX, Tile
+from scanner.config import RunConfig
+from scanner.detection.segment import STRIDE, WINDOW
+from scanner.imagery.item import Item
+from scanner.run.cluster import TORCH_THREADS, fitting_workers
+from scanner.run.outlook import BLOCK_PX, Outlook
+
+if TYPE_CHECKING:
+    from scanner.run.tile import Models
+
+PIXEL_BYTES: Final = 1.5
+"""Bytes a pixel of a band in a COG: three quarters of uint16, by DEFLATE with a predictor.
+
+Measured: 1.41 to 1.66 on B02 B03 B04 B08 of three real L2A scenes of one date, 1.01 to 1.35 on
+real medians of a year, 1.14 to 1.57 on the demo's. Six bands of a full tile come to 50 MB a date.
+"""
+
+SCL_BYTES: Final = 0.1
+"""Bytes a pixel of the SCL: 0.04 to 0.09 on the demo's, and real ones are rougher."""
+
+HEADER_BYTES: Final = 32_768
+"""Read of each file before its blocks (seen on a host of ranges)."""
+
+COARSE_BANDS: Final = frozenset({"B01", "B05", "B06", "B07", "B8A", "B11", "B12"})
+"""Bands of 20 m, or coarser (B01)."""
+
+READ_BYTES_S: Final = 20_000_000
+"""Bytes taken to arrive in a second, for all workers together."""
+
+SENT_SHARE: Final = 0.1
+"""Share of the cells taken to be suspicious, so classified.
+
+Measured: 5 % in mostly forest, 12 % in the demo, 41 to 52 % in disturbed land.
+"""
+
+LOOKS: Final = 2
+"""Chips of a suspicious cell (``detection.classify.score_cells``)."""
+
+REST_WINDOWS: Final = 6
+"""What else a tile takes (SCL, decoding, composing, tables), in windows' time.
+
+Measured: 9.7 s of processor time beside nine windows of 1.65 s, on a full tile of 36 dates.
+"""
+
+RASTER_BYTES: Final = 2_000_000
+"""Disk that the maps of a tile take."""
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What one tile takes."""
+
+    tile_id: str
+    done: bool
+    """Whether it has its part already; then nothing of it is read."""
+    cells: int
+    windows: int
+    """Forward passes of the segmenter."""
+    scenes: int
+    """Candidate items, whose SCL is read."""
+    days: int
+    """Their solar days."""
+    days_read: int
+    expected_clear: float
+    """Share of its AOI cells expected to be seen clear at least once."""
+    scl_bytes: int
+    band_bytes: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What this machine brings, now."""
+
+    workers: int | None
+    """Local workers that would start; ``None`` with ``--scheduler``."""
+    at_once: int
+    """Of them, as many as there are cores."""
+    note: str | None
+    """Where they are fewer than asked."""
+    seconds: float | None
+    """What one worker computes on the tiles to do; ``None`` where nothing is to be read."""
+    window_s: float | None
+    """A window through the segmenter."""
+
+
+class Costs:
+    """Bytes and requests of each item over a whole tile.
+
+    Args:
+        items: candidates of the whole run.
+        bands: bands read where an item has them.
+    """
+
+    def __init__(self, items: Sequence[Item], bands: Sequence[str]) -> None:
+        held = [[band for band in bands if item.asset_key(band)] for item in items]
+        coarse = np.array([sum(band in COARSE_BANDS for band in one) for one in held], dtype=float)
+        fine = np.array([len(one) for one in held], dtype=float) - coarse
+        scl = np.array([item.asset_key("SCL") is not None for item in items], dtype=float)
+        self._fine = fine * _whole(CHUNK_PX, PIXEL_BYTES)
+        self._coarse = coarse * _whole(CHUNK_PX // 2, PIXEL_BYTES)
+        self._scl = scl * _whole(CHUNK_PX // 2, SCL_BYTES)
+        self._files, self._scl_files = fine + coarse, scl
+        self._rows = fine * _block_rows(CHUNK_PX) + coarse * _block_rows(CHUNK_PX // 2)
+        self._scl_rows = scl * _block_rows(CHUNK_PX // 2)
+
+    def tile(self, tile: Tile, outlook: Outlook, *, done: bool) -> TilePlan:
+        """Return what a tile takes."""
+        every, chosen = outlook.items, outlook.items[outlook.chosen]
+        fine, coarse = outlook.share_10[outlook.chosen], outlook.share_20[outlook.chosen]
+        scl = self._scl[every] @ outlook.share_20
+        bands = self._fine[chosen] @ fine + self._coarse[chosen] @ coarse
+        scl_files, files = self._scl_files[every].sum(), self._files[chosen].sum()
+        # of each file its size and header, then a request a row of blocks
+        rows = self._scl_rows[every] @ np.sqrt(outlook.share_20)
+        rows += self._rows[chosen] @ np.sqrt(fine)
+        return TilePlan(
+            tile_id=tile.tile_id,
+            done=done,
+            cells=len(tile.cells),
+            windows=_windows(tile) if outlook.days_read else 0,
+            scenes=len(every),
+            days=outlook.days,
+            days_read=outlook.days_read,
+            expected_clear=round(outlook.clear, 3),
+            scl_bytes=round(scl + scl_files * HEADER_BYTES),
+            band_bytes=round(bands + files * HEADER_BYTES),
+            requests=round(2 * (scl_files + files) + rows),
+        )
+
+
+def pace_of(models: Models, run: RunConfig, todo: Sequence[TilePlan]) -> Pace:
+    """Count the workers that would start and time the models on made-up pixels, a few seconds."""
+    workers, note = (None, None) if run.scheduler else fitting_workers(run.workers)
+    at_once = min(workers or 1, os.cpu_count() or 1)
+    looked_at = [tile for tile in todo if tile.windows]
+    if not looked_at:
+        return Pace(workers, at_once, note, None, None)
+    window_s, chip_s = _timed(models)
+    windows = sum(tile.windows + REST_WINDOWS for tile in looked_at)
+    chips = SENT_SHARE * LOOKS * sum(tile.cells for tile in looked_at)
+    return Pace(workers, at_once, note, windows * window_s + chips * chip_s, window_s)
+
+
+def _timed(models: Models) -> tuple[float, float]:
+    """Return the seconds of a window and of a chip here, with as many threads as a worker has."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(TORCH_THREADS)
+    try:
+        segmenter, classifier = models.segmenter.load(), models.classifier.load()
+        window = _made_up(len(models.segmenter_card.bands), 1, WINDOW)
+        chips = _made_up(len(models.classifier_card.bands), 8, CELL_PX)
+        windows = [_seconds(lambda: segmenter.class_map(window)) for _ in range(2)]
+        batches = [_seconds(lambda: classifier.predict(chips)) for _ in range(2)]
+    finally:
+        torch.set_num_threads(threads)
+    return min(windows), min(batches) / len(chips)  # the first of them warms up
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _made_up(bands: int, n: int, size: int) -> Any:
+    ramp = np.linspace(0.02, 0.3, size, dtype=np.float32)
+    return np.broadcast_to(ramp, (n, bands, size, size)).copy()
+
+
+def _whole(size: int, pixel_bytes: float) -> float:
+    """Return the bytes of a square of ``size`` pixels, read in whole blocks wherever it lies."""
+    return (size + BLOCK_PX - 1) ** 2 * pixel_bytes
+
+
+def _block_rows(size: int) -> float:
+    return (size - 1) / BLOCK_PX + 1
+
+
+def _windows(tile: Tile) -> int:
+    size = STRIDE // CELL_PX
+    return len({(row // size, col // size) for row, col in tile.cells})
