@@ -1,4 +1,4 @@
-"""Areas of interest: a polygon in EPSG:4326 with a name, read from GeoJSON or drawn round a point.
+"""Areas of interest: a polygon in EPSG:4326 with a name, read from a file or drawn round a point.
 
 An ``Aoi`` that exists is sane: valid, of a sensible size, in degrees, off the poles and on one side
 of the 180th meridian. Whatever is not becomes an ``AoiError`` of one line: object, fact, fix.
@@ -23,7 +23,9 @@ from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
 from scanner.area.coordinates import square_ring
-from scanner.area.geojson import Ring, read_outline, shown
+from scanner.area.formats import AOI_FORMATS, read_format
+from scanner.area.geojson import read_outline
+from scanner.area.rings import Caps, Outline, Ring, shown
 from scanner.config import ScanConfig
 from scanner.errors import AoiError, ConfigError
 
@@ -104,7 +106,7 @@ class Aoi:
 
 
 def read_aoi(path: Path | str) -> Aoi:
-    """Read a GeoJSON file: Feature, FeatureCollection (their union) or bare geometry.
+    """Read a GeoJSON file, zipped shapefile, GeoPackage or KML; its features become one area.
 
     The name is the property ``name`` (or ``Name``, ``NAME``), else the file's. Crossing edges are
     repaired if that leaves the area as it is.
@@ -114,14 +116,14 @@ def read_aoi(path: Path | str) -> Aoi:
     """
     path = Path(path)
     where = f"AOI {shown(path)}"
-    outline = read_outline(path)
-    if _tangled((ring for rings in outline.polygons for ring in rings), SPARE_PAIRS):
+    outline = _read(path, where)
+    if crossing(ring for rings in outline.polygons for ring in rings):
         raise AoiError(
             f"{where}: its edges cross or run side by side too often for an outline; "
             "simplify it (ogr2ogr -simplify 0.0005), and let its parts not overlap"
         )
     try:
-        area = shapely.union_all([_polygon(rings, where) for rings in outline.polygons])
+        area = shapely.union_all([valid_polygon(rings, where) for rings in outline.polygons])
         geometry = _sound(area, where)
     except shapely.errors.GEOSException as error:
         raise AoiError(f"{where}: cannot be solved ({shown(error, 80)}); draw it anew") from error
@@ -150,6 +152,11 @@ def square_aoi(lat: float, lon: float, radius_km: float = 10) -> Aoi:
     ring = square_ring(lon, lat, radius_km * 1000)
     name = f"center_{lat:.4f}_{lon:.4f}_{radius_km:g}km"
     return Aoi(name, _sound(shapely.Polygon(ring), where))
+
+
+def _read(path: Path, where: str) -> Outline:
+    """Return the polygons of a file, in the format its suffix tells; GeoJSON has any other."""
+    return read_format(path, where, Caps(), AOI_FORMATS) or read_outline(path)
 
 
 def _sound(geometry: BaseGeometry, where: str) -> Any:
@@ -206,14 +213,18 @@ def _km2(geometry: BaseGeometry) -> float:
     return abs(float(area)) / 1e6
 
 
-def _polygon(rings: tuple[Ring, ...], where: str) -> BaseGeometry:
-    """Return a valid polygon of its rings, repaired where that leaves its area as it is."""
+def valid_polygon(rings: tuple[Ring, ...], where: str) -> BaseGeometry:
+    """Return a valid polygon of its rings, repaired where that leaves its area as it is.
+
+    Raises:
+        AoiError: It cannot be repaired so.
+    """
     drawn = shapely.Polygon(rings[0], rings[1:])
     if shapely.is_valid(drawn):
         return drawn
     reason = shown(shapely.is_valid_reason(drawn), 80)
     area: BaseGeometry = shapely.Polygon()
-    if not _tangled(rings, SPARE_PAIRS_REPAIR):
+    if not crossing(rings, SPARE_PAIRS_REPAIR):
         area = only_area(shapely.make_valid(drawn))
     if not area.area > 0 or abs(area.area - drawn.area) > REPAIRED * area.area:
         raise AoiError(
@@ -231,7 +242,7 @@ def only_area(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
 
 
-def _tangled(rings: Iterable[Ring], spare: int) -> bool:
+def crossing(rings: Iterable[Ring], spare: int = SPARE_PAIRS) -> bool:
     """Tell whether edges may cross so often that solving them would take minutes, or hours.
 
     Counts the pairs of edges whose boxes meet: a few for each edge of an outline, plus ``spare``.

@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import json
 import re
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scanner.area.rings import (
+    TO_DEGREES,
+    Caps,
+    Feature,
+    Outline,
+    Ring,
+    RingReader,
+    one_line,
+    read_file,
+    shown,
+)
 from scanner.errors import AoiError
 
-MAX_BYTES: Final = 20_000_000
-"""Largest file that is read."""
-
-MAX_VERTICES: Final = 100_000
-"""Most positions of all rings together."""
-
-MAX_VALUES: Final = 10 * MAX_VERTICES
-"""Most JSON values (commas) a file may hold; each costs memory when parsed."""
+__all__ = ["MAX_DEPTH", "TO_DEGREES", "Outline", "Ring", "read_outline", "shown"]
 
 MAX_DEPTH: Final = 20
 """Deepest nesting of geometry collections."""
 
-TO_DEGREES: Final = "ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES new.geojson old.geojson"
-"""The command that puts right most files refused here."""
-
-_POINT_FIX: Final = "give polygons, or for a square around a point use --center LAT,LON --radius KM"
+VALUES: Final = 10
+"""JSON values (commas) a file may hold for each position; each costs memory when parsed."""
 
 _DEGREE_CRS: Final = re.compile(r"(CRS:?84|EPSG:.*\b(4326|4674))$", re.IGNORECASE)
 """Names of CRSs whose coordinates are (lon, lat) as we want them.
@@ -42,72 +41,38 @@ _DEGREE_CRS: Final = re.compile(r"(CRS:?84|EPSG:.*\b(4326|4674))$", re.IGNORECAS
 4674 (SIRGAS 2000, the official one of Brazil) agrees with WGS 84 to less than a metre.
 """
 
-Ring = NDArray[np.float64]
+_AOI: Final = Caps()
 
 
-@dataclass(frozen=True)
-class Outline:
-    """The polygons of a file: rings (n, 2) of (lon, lat), the first of each the outer one."""
+def read_outline(path: Path, where: str | None = None, caps: Caps = _AOI) -> Outline:
+    """Read the polygons of a GeoJSON file; ``AoiError`` names file, fact and fix.
 
-    polygons: tuple[tuple[Ring, ...], ...]
-    name: str | None
-
-
-def read_outline(path: Path) -> Outline:
-    """Read the polygons of a GeoJSON file; ``AoiError`` names file, fact and fix."""
-    where = f"AOI {shown(path)}"
-    data = _parse(_read(path, where), where)
-    reader = _Reader(where)
+    Args:
+        path: the file.
+        where: what messages call it; ``AOI <path>`` unless given.
+        caps: how large it may be.
+    """
+    where = where or f"AOI {shown(path)}"
+    data = _parse(read_file(path, where, caps.bytes), where, caps)
+    reader = _Reader(where, caps)
     if not isinstance(data, dict):
         reader.refuse(
             "is JSON but no GeoJSON object", "give a Feature, FeatureCollection or geometry"
         )
-    names = reader.read_object(data)
-    if not reader.polygons:
-        reader.refuse("holds no polygon", _POINT_FIX)
-    return Outline(tuple(reader.polygons), names)
+    name = reader.read_object(data)
+    if not any(feature.polygons for feature in reader.features):
+        reader.refuse("holds no polygon", caps.point_fix)
+    return Outline(tuple(reader.features), name)
 
 
-def shown(value: Any, limit: int = 200) -> str:
-    """Return a text from outside as part of one printable line."""
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _read(path: Path, where: str) -> bytes:
-    """Return the bytes of a regular file (or of a link to one), never more than allowed."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|/vsi", path.as_posix()):
-        raise AoiError(f"{where}: is an address, not a file; download it and give the file")
-    try:
-        mode, size = path.stat().st_mode, path.stat().st_size
-        if stat.S_ISDIR(mode):
-            raise AoiError(f"{where}: is a folder; give a GeoJSON file in it")
-        if not stat.S_ISREG(mode):
-            raise AoiError(f"{where}: is a device or pipe, no file; save it as a GeoJSON file")
-        if size <= MAX_BYTES:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-            size = max(size, len(data))
-    except FileNotFoundError as error:
-        raise AoiError(f"{where}: does not exist; check the path") from error
-    except (OSError, ValueError) as error:
-        raise AoiError(f"{where}: cannot be read ({shown(error)}); check the path") from error
-    if size > MAX_BYTES:
-        raise AoiError(
-            f"{where}: has {size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f} MB; "
-            "keep only the outline, and simplify it (ogr2ogr -simplify 0.0005)"
-        )
-    return data
-
-
-def _parse(data: bytes, where: str) -> Any:
+def _parse(data: bytes, where: str, caps: Caps) -> Any:
     """Return the parsed JSON."""
     if not data.strip():
         raise AoiError(f"{where}: is empty; give a GeoJSON file")
     nested = data.count(b"[") + data.count(b"{")
-    if nested > 2 * MAX_VERTICES or data.count(b",") > MAX_VALUES:
+    if nested > 2 * caps.vertices or data.count(b",") > VALUES * caps.vertices:
         raise AoiError(
-            f"{where}: holds far more than {MAX_VERTICES:,} positions; "
+            f"{where}: holds far more than {caps.vertices:,} positions; "
             "simplify the outline (ogr2ogr -simplify 0.0005)"
         )
     try:
@@ -127,16 +92,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-class _Reader:
-    """Walks through one GeoJSON object and gathers its polygons."""
+class _Reader(RingReader):
+    """Walks through one GeoJSON object and gathers its features."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.polygons: list[tuple[Ring, ...]] = []
-        self.vertices = 0
-
-    def refuse(self, fact: str, fix: str) -> NoReturn:
-        raise AoiError(f"{self.where}: {fact}; {fix}")
+    def __init__(self, where: str, caps: Caps) -> None:
+        super().__init__(where, caps)
+        self.features: list[Feature] = []
+        self._polygons: list[tuple[Ring, ...]] = []
 
     def read_object(self, data: dict[str, Any]) -> str | None:
         """Read a collection, a feature or a geometry; return its name where it tells one."""
@@ -147,10 +109,11 @@ class _Reader:
             if not features:
                 self.refuse("holds no feature", "draw at least one polygon")
             names = {self._feature(f, f"feature {i + 1}") for i, f in enumerate(features)}
-            return names.pop() if len(names) == 1 else _text(data.get("name"))
+            return names.pop() if len(names) == 1 else one_line(data.get("name"))
         if kind == "Feature":
             return self._feature(data, "the feature")
         self._geometry(data, "the geometry")
+        self._keep({})
         return None
 
     def _feature(self, feature: Any, what: str) -> str | None:
@@ -159,9 +122,13 @@ class _Reader:
         self._check_crs(feature)
         self._geometry(feature.get("geometry"), what)
         properties = feature.get("properties")
-        properties = properties if isinstance(properties, dict) else {}
-        found = (_text(properties.get(key)) for key in ("name", "Name", "NAME"))
-        return next((name for name in found if name), None)
+        return self._keep(properties if isinstance(properties, dict) else {})
+
+    def _keep(self, properties: dict[str, Any]) -> str | None:
+        """Close the feature whose polygons have been read; return its name."""
+        self.features.append(Feature(tuple(self._polygons), properties))
+        self._polygons = []
+        return self.features[-1].name
 
     def _geometry(self, geometry: Any, what: str, depth: int = 0) -> None:
         if geometry is None:
@@ -171,7 +138,7 @@ class _Reader:
         self._check_crs(geometry)
         kind, inside = geometry.get("type"), geometry.get("coordinates")
         if kind in ("Point", "MultiPoint", "LineString", "MultiLineString"):
-            self.refuse(f"{what} is a {kind}, which has no area", _POINT_FIX)
+            self.refuse(f"{what} is a {kind}, which has no area", self.caps.point_fix)
         elif kind == "Polygon":
             self._polygon(inside, what)
         elif kind == "MultiPolygon":
@@ -192,50 +159,16 @@ class _Reader:
         rings = self._list(coordinates, f"coordinates of {what}")
         if not rings:
             self.refuse(f"a polygon of {what} is empty", "draw it, or take it out")
-        self.polygons.append(tuple(self._ring(ring, what) for ring in rings))
+        self._polygons.append(tuple(self._ring(ring, what) for ring in rings))
 
     def _ring(self, ring: Any, what: str) -> Ring:
         positions = self._list(ring, f"a ring of {what}")
-        self.vertices += len(positions)
-        if self.vertices > MAX_VERTICES:
-            self.refuse(
-                f"has more than {MAX_VERTICES:,} positions",
-                "simplify the outline (ogr2ogr -simplify 0.0005)",
-            )
+        self.count(len(positions))
         try:
             points = np.array([_position(p) for p in positions], dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
             self.refuse(f"a ring of {what} holds a position that is not [lon, lat]", "correct it")
-        if not np.isfinite(points).all():
-            self.refuse(f"a ring of {what} holds a number that is not finite", "correct it")
-        if len(points) < 4:
-            self.refuse(
-                f"a ring of {what} has {len(points)} positions, fewer than 4",
-                "draw at least a triangle, its first position repeated as the last",
-            )
-        if not np.array_equal(points[0], points[-1]):
-            self.refuse(f"a ring of {what} is not closed", "repeat its first position as the last")
-        self._check_degrees(points)
-        return points
-
-    def _check_degrees(self, points: Ring) -> None:
-        """Refuse what is no (lon, lat) in degrees, and say what it looks like."""
-        (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
-        x, y = max(abs(west), abs(east)), max(abs(south), abs(north))
-        reach = f"coordinates reach x={west if x == -west else east:.6g}, "
-        reach += f"y={south if y == -south else north:.6g}"
-        if max(x, y) > 360:
-            self.refuse(f"{reach}: metres, not degrees", f"reproject to EPSG:4326 ({TO_DEGREES})")
-        if y > 90 and x <= 90 and y <= 180:
-            self.refuse(
-                f"{reach}: looks like lat, lon order", "GeoJSON wants lon, lat: swap the two"
-            )
-        if y > 90:
-            self.refuse(f"{reach}: latitudes end at 90", f"give EPSG:4326 ({TO_DEGREES})")
-        if x > 180:
-            self.refuse(
-                f"{reach}: longitudes run from -180 to 180", "subtract 360 from those above"
-            )
+        return self.check(points, what)
 
     def _check_crs(self, data: dict[str, Any]) -> None:
         """Refuse the member ``crs`` of old GeoJSON if it names anything but (lon, lat) degrees."""
@@ -262,9 +195,3 @@ def _position(position: Any) -> tuple[float, float]:
     if type(lon) not in (int, float) or type(lat) not in (int, float):
         raise TypeError
     return float(lon), float(lat)
-
-
-def _text(value: Any) -> str | None:
-    """Return a name as one printable line, or ``None``."""
-    text = " ".join(shown(value).split()) if isinstance(value, str) else ""
-    return text or None
