@@ -1,0 +1,174 @@
+"""A raster of all tiles as one cloud-optimized GeoTIFF, written in bounded memory.
+
+The pixels go window by window into a sparse scratch file, of which GDAL makes the COG. What it was
+made of and its digest are noted beside the parts, so a mosaic is made anew when the tiles' rasters
+changed, and when somebody else's program has changed the mosaic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy
+from rasterio.windows import Window
+
+from scanner.detection.segment import NOT_SEGMENTED
+from scanner.errors import OutputError
+from scanner.files import atomic_path, write_json
+from scanner.models.card import SEGMENTER_CLASSES
+from scanner.results.finished import FinishedRun
+from scanner.results.grids import Grid
+from scanner.results.layers import Layer, empty
+from scanner.results.mosaic import THREADS, render_block
+from scanner.results.outputs import sha256
+from scanner.results.palette import colour_table
+from scanner.results.raster_tiles import raster_tiles
+from scanner.version import __version__
+
+LAYOUT: Final = 1
+"""Counted up where the same rasters give another file."""
+WRITTEN_PX: Final = 2048
+"""Side of the windows a mosaic is written in."""
+CACHE_BYTES: Final = 64 * 2**20
+"""Decoded blocks that GDAL keeps meanwhile."""
+NOTES: Final = Path("parts", "mosaics.json")
+"""Name of a mosaic -> digest of what it was made of, and its own."""
+
+_SCRATCH: Final = {
+    "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "dtype": "uint8",
+    "compress": "DEFLATE", "zlevel": 1, "sparse_ok": True, "bigtiff": "YES",
+}  # fmt: skip
+_COG: Final = {
+    "driver": "COG", "bigtiff": "IF_SAFER", "sparse_ok": "YES", "blocksize": "512",
+    "num_threads": str(THREADS),
+}  # fmt: skip
+_FORMATS: Final = {
+    "classes": {"compress": "DEFLATE", "overview_resampling": "MODE"},
+    "suspicious": {"compress": "DEFLATE", "overview_resampling": "NEAREST"},
+    "quicklook": {"compress": "JPEG", "quality": "85", "overview_resampling": "AVERAGE"},
+}
+_TITLES: Final = {
+    "classes": "land cover classes",
+    "suspicious": "suspicious ground",
+    "quicklook": "true colour",
+}
+
+
+def cog_path(run: FinishedRun, name: str) -> Path:
+    """Return where a mosaic of a run lies, or would lie."""
+    return run.path / f"{name}.tif"
+
+
+def write_cog(run: FinishedRun, name: str) -> None:
+    """Write a mosaic of a run, or do nothing where no tile has that raster.
+
+    Raises ``RunError`` where a tile's raster was changed, ``OutputError`` where the disk refuses.
+    """
+    tiles, target = raster_tiles(run), cog_path(run, name)
+    grid = tiles.grid(name)
+    if grid is None:
+        return
+    try:
+        with (
+            rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True),
+            atomic_path(target) as out,
+            TemporaryDirectory(prefix=".rasters-", dir=run.path) as folder,
+        ):
+            scratch, made = Path(folder) / "scratch.tif", Path(folder) / "made.tif"
+            _fill(scratch, tiles.layers(name), grid, name, _tags(run, name))
+            copy(scratch, made, **_COG, **_FORMATS[name])
+            made.replace(out)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise OutputError(f"{target}: cannot be written ({error}); free space") from error
+    notes = _notes(run)
+    notes[name] = {"source": _digest(run, name), "sha256": sha256(target)}
+    write_json(run.path / NOTES, dict(sorted(notes.items())))
+
+
+def current_cog(run: FinishedRun, name: str) -> Path | None:
+    """Return the mosaic in a run's folder if it is whole and made of the tiles' rasters."""
+    target = cog_path(run, name)
+    if not target.is_file():
+        return None
+    state = target.stat()
+    known, key = raster_tiles(run).current, (name, state.st_mtime_ns, state.st_size)
+    if key not in known:
+        wanted = {"source": _digest(run, name), "sha256": sha256(target)}
+        known[key] = _notes(run).get(name) == wanted
+    return target if known[key] else None
+
+
+def is_synthetic(run: FinishedRun) -> bool:
+    """Tell whether the run's scenes are those of the demo, no satellite's."""
+    return any(item.properties.get("synthetic") is True for item in run.items.items)
+
+
+def credit(run: FinishedRun) -> str:
+    """Return whom the pixels are owed to."""
+    if is_synthetic(run):
+        return "synthetic scenes of mining-scan's demo, no satellite images"
+    years = sorted({item.datetime.year for item in run.items.items})
+    return " ".join(["contains modified Copernicus Sentinel data", *map(str, years)])
+
+
+def _fill(path: Path, layers: Sequence[Layer], grid: Grid, name: str, tags: dict[str, str]) -> None:
+    """Write the pixels of a mosaic into a scratch GeoTIFF, nothing where there are none."""
+    colours = layers[0].planes == 4
+    kind: dict[str, Any] = {"count": 1, "nodata": NOT_SEGMENTED}
+    if colours:
+        kind = {"count": 3, "photometric": "RGB", "interleave": "pixel", "predictor": 2}
+    rows, cols = grid.shape
+    size = {"height": rows, "width": cols, "crs": grid.crs, "transform": grid.affine}
+    with rasterio.open(path, "w", **_SCRATCH, **size, **kind) as out:
+        out.update_tags(**tags)
+        out.descriptions = ("red", "green", "blue") if colours else (_TITLES[name],)
+        if not colours:
+            out.write_colormap(1, colour_table(name))
+        for down, across, block in grid.blocks(WRITTEN_PX):
+            pixels = render_block(layers, block)
+            if pixels is None or (pixels[-1] == empty(len(pixels))).all():
+                continue
+            window = Window.from_slices(down, across)
+            out.write(pixels[:3], window=window)
+            if colours:
+                out.write_mask(pixels[3], window=window)
+
+
+def _tags(run: FinishedRun, name: str) -> dict[str, str]:
+    tags = {
+        "TIFFTAG_SOFTWARE": f"mining-scan {__version__}",
+        "TIFFTAG_IMAGEDESCRIPTION": _TITLES[name],
+        "TIFFTAG_COPYRIGHT": credit(run),
+        "RUN_ID": run.run_id,
+        "SOURCE_DIGEST": _digest(run, name),
+    }
+    if name == "classes":
+        named = (f"{value}={label}" for value, label in enumerate(SEGMENTER_CLASSES))
+        tags["CLASSES"] = ", ".join([*named, f"{NOT_SEGMENTED}=unknown"])
+    if name == "suspicious":
+        tags["CLASSES"] = f"0=not suspicious, 1=suspicious, {NOT_SEGMENTED}=unknown"
+    return tags
+
+
+def _digest(run: FinishedRun, name: str) -> str:
+    """Return the digest of all that a mosaic is made of."""
+    made_of = raster_tiles(run).digests[name]
+    colours = {} if name == "quicklook" else colour_table(name)
+    told = [LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _notes(run: FinishedRun) -> dict[str, Any]:
+    try:
+        notes = json.loads((run.path / NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
