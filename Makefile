@@ -16,8 +16,9 @@ test: lint  ## lint, types, layer order, and all tests but the slow ones
 test-slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
-test-browser: $(READY)  ## there is no page to test yet; this installs the browser for when there is
+test-browser: $(READY)  ## install Debian's Chromium where there is none, and test the pages in it
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
-"""Writing files whole or not at all, for every stage."""
+"""Writing files and folders whole or not at all, for every stage."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a scratch folder that takes the place of ``folder`` when the block ends well.
+
+    Raises ``OutputError`` naming the folder where the disk refuses.
+    """
+    scratch: Path | None = None
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=".", suffix=f".{folder.name}", dir=folder.parent))
+        yield scratch
+        scratch.chmod(0o755)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}); free space, or choose "
+            "another --out"
+        ) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -34,7 +34,7 @@ def check_wanted(wanted: ReportConfig) -> None:
     Raises ``ConfigError`` or ``RunError``, naming the file or folder.
     """
     if wanted.overlay:
-        from scanner.results.overlays import read_overlays
+        from scanner.results.formats.overlays import read_overlays
 
         for path in wanted.overlay:
             read_overlays(path)
@@ -51,13 +51,13 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     anything is written; ``OutputError`` where the disk refuses.
     """
     from scanner.results.compare import write_changes
-    from scanner.results.exports import write_formats
-    from scanner.results.overlays import read_overlays, write_overlays
-    from scanner.results.pictures import write_pictures
-    from scanner.results.qgis import write_qgis
-    from scanner.results.rasters import assemble
+    from scanner.results.formats.exports import write_formats
+    from scanner.results.formats.overlays import read_overlays, write_overlays
+    from scanner.results.maps.pictures import write_pictures
+    from scanner.results.maps.rasters import assemble
+    from scanner.results.qgis.folder import write_qgis
     from scanner.results.report import write_report
-    from scanner.results.stac import write_stac
+    from scanner.results.stac.collection import write_stac
 
     overlays = [read_overlays(path) for path in wanted.overlay]
     baseline = None if wanted.baseline is None else open_run(wanted.baseline)

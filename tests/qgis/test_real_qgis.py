@@ -19,11 +19,12 @@ from scanner.detection.rasters import tile_rasters
 from scanner.detection.segment import APRON
 from scanner.results.compare import write_changes
 from scanner.results.finished import FinishedRun
-from scanner.results.outputs import sha256, write_geopackage
+from scanner.results.formats.exports import write_formats
+from scanner.results.maps.rasters import assemble
+from scanner.results.outputs import sha256
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS
-from scanner.results.qgis import embed_styles, write_qgis
-from scanner.results.qml import SCORES
-from scanner.results.rasters import assemble
+from scanner.results.qgis.folder import write_qgis
+from scanner.results.qgis.styles import SCORES
 from tests.results.runs import TILE, UNSEEN, Cell, cell, make_run
 
 SCRIPT = Path(__file__).parent / "render.py"
@@ -67,8 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     old = make_run(folder.with_name("old"), {cell(6, 6): cells[cell(6, 6)]}, days=days,
                    threshold=0.25)  # fmt: skip
     write_changes(old, made, made.path / "changes")
-    write_geopackage(made.path / "detections.gpkg", made.sites, "detections")
-    embed_styles(made.path / "detections.gpkg")
+    write_formats(made, ["gpkg"])
     write_qgis(made)
     return made
 

@@ -25,7 +25,7 @@ from scanner.results.audit import estimate, export_chips, tell_estimate, write_a
 from scanner.results.audit.chips import INDEX, LEFT_OUT
 from scanner.results.audit.sample import STRATA, Sample, draw_sample, read_sample, write_sample
 from scanner.results.finished import FinishedRun, open_run
-from scanner.results.rasters import picture
+from scanner.results.maps.rasters import picture
 from scanner.results.texts import texts
 from tests.raster_runs import rule_rasters
 from tests.results.runs import TILE, UNSEEN, Cell, area, cell, make_run

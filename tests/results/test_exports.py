@@ -15,10 +15,10 @@ import pytest
 import shapely
 from lxml import etree
 
-from scanner.results.exports import COLUMNS, listed_sites, site_names, write_formats
 from scanner.results.finished import FinishedRun
-from scanner.results.kml import ROWS
-from scanner.results.overlays import Overlay, write_overlays
+from scanner.results.formats.exports import COLUMNS, listed_sites, site_names, write_formats
+from scanner.results.formats.kml import ROWS
+from scanner.results.formats.overlays import Overlay, write_overlays
 from scanner.results.palette import STATUS_COLOURS
 from tests.results.runs import Cell, area, cell, make_run
 

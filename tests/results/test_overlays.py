@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from scanner.area.coordinates import from_geographic, to_geographic
 from scanner.errors import ConfigError
-from scanner.results import overlay_files
-from scanner.results.overlays import (
+from scanner.results.formats import overlay_files
+from scanner.results.formats.overlays import (
     OVERLAY_SCHEMA,
     Overlay,
     join_overlay,

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from scanner.area.grid import to_geographic
 from scanner.errors import OutputError
-from scanner.results import pictures
-from scanner.results.drawing import LONGEST_PX, NOTHING, save_with_legend
 from scanner.results.finished import FinishedRun, open_run
-from scanner.results.grids import transformer
+from scanner.results.maps import pictures
+from scanner.results.maps.drawing import LONGEST_PX, NOTHING, save_with_legend
+from scanner.results.maps.grids import transformer
+from scanner.results.maps.pictures import write_pictures
+from scanner.results.maps.rasters import mosaic_grid, picture
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS
-from scanner.results.pictures import write_pictures
-from scanner.results.rasters import mosaic_grid, picture
 from tests.raster_runs import rule_run
 
 LON, LAT = (float(v) for v in to_geographic(32721, 31 * 20_160 + 9000, 10_000_000 - 35 * 20_160))

@@ -15,15 +15,15 @@ import pyogrio
 import pytest
 
 from scanner.errors import OutputError
-from scanner.results import qgis
 from scanner.results.compare import CHANGES, write_changes
 from scanner.results.finished import FinishedRun, open_run
-from scanner.results.outputs import sha256, write_geopackage
+from scanner.results.maps.rasters import assemble
+from scanner.results.outputs import sha256
 from scanner.results.palette import STATUS_COLOURS
-from scanner.results.qgis import embed_styles, write_qgis
-from scanner.results.qgs import plain
-from scanner.results.qml import SCORES, STYLES, document
-from scanner.results.rasters import assemble
+from scanner.results.qgis import folder as qgis
+from scanner.results.qgis.folder import embed_styles, write_qgis
+from scanner.results.qgis.project import plain
+from scanner.results.qgis.styles import SCORES, STYLES, document
 from tests.results.runs import UNSEEN, Cell, area, cell, make_run
 
 CELLS = {
@@ -183,7 +183,8 @@ def test_styles_stand_beside_their_layers_in_the_palette(run: FinishedRun) -> No
 
 
 def geopackage(path: Path, run: FinishedRun) -> Path:
-    write_geopackage(path, run.sites, "detections")
+    sites = run.sites[["detection_id", "score", "area_ha", "geometry"]]
+    sites.to_file(path, driver="GPKG", layer="detections", engine="pyogrio")
     cells = run.cells.astype({"score": float, "clear_fraction": float})
     cells.to_file(path, driver="GPKG", layer="cells", engine="pyogrio", mode="a")
     cells.iloc[:1].to_file(path, driver="GPKG", layer="other", engine="pyogrio", mode="a")

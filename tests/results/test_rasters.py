@@ -20,10 +20,11 @@ from scanner.detection.detections import STATUSES
 from scanner.detection.rasters import RASTERS
 from scanner.errors import OutputError, RunError
 from scanner.models.card import SEGMENTER_CLASSES
-from scanner.results import cogs, mosaic
 from scanner.results.finished import FinishedRun
-from scanner.results.grids import Grid
-from scanner.results.layers import zone_layers
+from scanner.results.maps import cogs, mosaic
+from scanner.results.maps.grids import Grid
+from scanner.results.maps.layers import zone_layers
+from scanner.results.maps.rasters import assemble, credit, mosaic_grid, picture, warped
 from scanner.results.palette import (
     CLASS_COLOURS,
     NOT_SUSPICIOUS,
@@ -32,7 +33,6 @@ from scanner.results.palette import (
     as_hex,
     colour_table,
 )
-from scanner.results.rasters import assemble, credit, mosaic_grid, picture, warped
 from tests.raster_runs import BARREN, RUN_ID, WATER, by_zone, rule_run
 
 CORNER_X, CORNER_Y = 31 * 20_160, 10_000_000 - 35 * 20_160

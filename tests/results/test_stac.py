@@ -16,10 +16,10 @@ from stac_validator.stac_validator import StacValidate
 
 from scanner.area.grid import tiles
 from scanner.results.finished import FinishedRun, open_run
+from scanner.results.maps.rasters import assemble
 from scanner.results.outputs import sha256
-from scanner.results.qgis import write_qgis
-from scanner.results.rasters import assemble
-from scanner.results.stac import write_stac
+from scanner.results.qgis.folder import write_qgis
+from scanner.results.stac.collection import write_stac
 from tests.results.runs import Cell, area, cell, make_run
 
 HOSTILE = '../../etc/x"><script>alert(1)</script>'

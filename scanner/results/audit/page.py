@@ -23,7 +23,7 @@ from scanner.errors import RunError
 from scanner.files import write_text
 from scanner.results.audit.sample import Sample, draw_sample, is_synthetic, write_sample
 from scanner.results.finished import FinishedRun
-from scanner.results.rasters import picture
+from scanner.results.maps.rasters import picture
 from scanner.results.report.embed import json_text, source_hash
 from scanner.results.texts import texts
 

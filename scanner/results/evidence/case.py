@@ -18,7 +18,7 @@ from scanner.results.evidence.ground import Ground, ground_of
 from scanner.results.evidence.models import UsedModel, used_models
 from scanner.results.evidence.pixels import Seen, View, look
 from scanner.results.finished import FinishedRun
-from scanner.results.rasters import warped
+from scanner.results.maps.rasters import warped
 
 USES = ("before", "after", "score", "series")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scanner.errors import ConfigError, OutputError
-from scanner.files import write_json, write_text
+from scanner.files import whole_folder, write_json, write_text
 from scanner.imagery.hrefs import is_remote, strip_secrets
 from scanner.imagery.item import Item
 from scanner.results.evidence import repeat
@@ -29,7 +29,6 @@ from scanner.results.evidence.pictures import (
 from scanner.results.evidence.reader import local_root
 from scanner.results.evidence.words import Words
 from scanner.results.finished import FinishedRun
-from scanner.results.folders import whole_folder
 from scanner.results.outputs import sha256
 
 PAGE: Final = "evidence.html"

@@ -181,7 +181,7 @@ def _style_hash(style: str) -> str:
 @cache
 def _jinja() -> Environment:
     return Environment(
-        loader=PackageLoader("scanner.results"),
+        loader=PackageLoader("scanner.results.evidence"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -18,7 +18,7 @@ import shapely
 
 from scanner.area.rings import shown
 from scanner.results.palette import STATUS_COLOURS, Rgb
-from scanner.results.qml import SCORES, SHADES
+from scanner.results.qgis.styles import SCORES, SHADES
 
 NAMESPACE: Final = "http://www.opengis.net/kml/2.2"
 ROWS: Final = {

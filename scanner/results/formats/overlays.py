@@ -26,8 +26,8 @@ from scanner.area.coordinates import from_geographic, to_geographic
 from scanner.area.zones import Zone
 from scanner.errors import ConfigError
 from scanner.results.finished import FinishedRun
+from scanner.results.formats.overlay_files import Overlay, read_overlays
 from scanner.results.outputs import write_geoparquet
-from scanner.results.overlay_files import Overlay, read_overlays
 
 __all__ = ["OVERLAY_SCHEMA", "Overlay", "join_overlay", "read_overlays", "write_overlays"]
 

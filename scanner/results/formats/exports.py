@@ -22,8 +22,8 @@ import shapely
 from scanner.area.rings import shown
 from scanner.files import atomic_path, write_text
 from scanner.results.finished import FinishedRun
-from scanner.results.kml import kml_text
-from scanner.results.qgis import embed_styles
+from scanner.results.formats.kml import kml_text
+from scanner.results.qgis.folder import embed_styles
 
 COLUMNS: Final = (
     "name", "lat", "lon", "score", "area_ha", "area_in_aoi_ha", "first_observed", "last_observed",

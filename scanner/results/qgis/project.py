@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from pyproj import CRS, Transformer
 
-from scanner.results.qml import VERSION, document
+from scanner.results.qgis.styles import VERSION, document
 
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """Time of every file in the archive: the first that ZIP knows."""

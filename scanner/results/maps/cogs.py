@@ -25,12 +25,12 @@ from scanner.errors import OutputError
 from scanner.files import atomic_path, write_json
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.finished import FinishedRun
-from scanner.results.grids import Grid
-from scanner.results.layers import Layer, empty
-from scanner.results.mosaic import THREADS, render_block
+from scanner.results.maps.grids import Grid
+from scanner.results.maps.layers import Layer, empty
+from scanner.results.maps.mosaic import THREADS, render_block
+from scanner.results.maps.raster_tiles import raster_tiles
 from scanner.results.outputs import sha256
 from scanner.results.palette import colour_table
-from scanner.results.raster_tiles import raster_tiles
 from scanner.version import __version__
 
 LAYOUT: Final = 1

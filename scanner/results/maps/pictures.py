@@ -19,14 +19,14 @@ import shapely
 from numpy.typing import NDArray
 
 from scanner.area.grid import CELL_M, CELL_PX
+from scanner.files import whole_folder
 from scanner.models.card import SEGMENTER_CLASSES
-from scanner.results.drawing import LONGEST_PX, NOTHING, Image, on_grey, save, save_with_legend
 from scanner.results.finished import FinishedRun
-from scanner.results.folders import whole_folder
-from scanner.results.grids import Grid, moved_bounds, transformer
+from scanner.results.maps.drawing import LONGEST_PX, NOTHING, Image, on_grey, save, save_with_legend
+from scanner.results.maps.grids import Grid, moved_bounds, transformer
+from scanner.results.maps.raster_tiles import METRES_PER_DEGREE
+from scanner.results.maps.rasters import credit, mosaic_grid, picture, warped
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS
-from scanner.results.raster_tiles import METRES_PER_DEGREE
-from scanner.results.rasters import credit, mosaic_grid, picture, warped
 
 SHORTEST_PX: Final = 1024
 """A small area is enlarged until its longest side has this many pixels."""

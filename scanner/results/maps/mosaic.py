@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 
-from scanner.results.grids import Box, Grid
-from scanner.results.layers import OPAQUE, Layer, empty
+from scanner.results.maps.grids import Box, Grid
+from scanner.results.maps.layers import OPAQUE, Layer, empty
 from scanner.results.palette import coloured
 
 BLOCK_PX: Final = 1024

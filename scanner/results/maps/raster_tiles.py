@@ -15,8 +15,8 @@ from scanner.area.grid import PIXEL_M, Tile
 from scanner.detection.rasters import RASTERS
 from scanner.errors import RunError
 from scanner.results.finished import FinishedRun
-from scanner.results.grids import Grid, transformer
-from scanner.results.layers import Layer, Source, zone_layers
+from scanner.results.maps.grids import Grid, transformer
+from scanner.results.maps.layers import Layer, Source, zone_layers
 
 METRES_PER_DEGREE: Final = 111_320.0
 

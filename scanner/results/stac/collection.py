@@ -20,13 +20,12 @@ import shapely
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from scanner.files import write_json
+from scanner.files import whole_folder, write_json
 from scanner.imagery.hrefs import api_url, strip_secrets, unsigned
 from scanner.imagery.item import Item
 from scanner.results.finished import FinishedRun
-from scanner.results.folders import whole_folder
-from scanner.results.stac_assets import about, produced
-from scanner.results.stac_models import UsedModel, used_models
+from scanner.results.stac.assets import about, produced
+from scanner.results.stac.models import UsedModel, used_models
 
 EXTENSIONS: Final = {
     prefix: f"https://stac-extensions.github.io/{name}/schema.json"

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from scanner.area.grid import CELL_PX, CORE_PX, PIXEL_M, TILE_CELLS, Tile
 from scanner.detection.segment import NOT_SEGMENTED
-from scanner.results.grids import Bounds, Box, Grid, moved_bounds
+from scanner.results.maps.grids import Bounds, Box, Grid, moved_bounds
 
 MAX_SHRINK: Final = 32
 """A tile is shrunk to every 32nd pixel at most: the largest power of 2 in its 2016."""

@@ -15,11 +15,10 @@ from pyogrio.errors import DataSourceError, FeatureError
 
 from scanner.detection.detections import STATUSES
 from scanner.errors import OutputError
-from scanner.files import write_text
+from scanner.files import whole_folder, write_text
 from scanner.results.finished import FinishedRun
-from scanner.results.folders import whole_folder
-from scanner.results.qgs import MapLayer, project, write_archive
-from scanner.results.qml import STYLES, document
+from scanner.results.qgis.project import MapLayer, project, write_archive
+from scanner.results.qgis.styles import STYLES, document
 
 PROJECT: Final = "mining-scan"
 """Stem of the project's file."""

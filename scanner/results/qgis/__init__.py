@@ -1,0 +1,1 @@
+"""A QGIS project of a run, and its styles."""
