@@ -15,7 +15,7 @@ import pyogrio
 import pytest
 
 from scanner.errors import OutputError
-from scanner.results.compare import CHANGES, write_changes
+from scanner.results.changes.compare import CHANGES, write_changes
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.maps.rasters import assemble
 from scanner.results.outputs import sha256
