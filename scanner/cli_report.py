@@ -54,7 +54,7 @@ def evidence(
 @click.option("--ledger", type=FOLDER, metavar="FILE", help="Ledger to go on with  [DIR's own].")
 def compare(old: Path, new: Path, out: Path, ledger: Path | None) -> None:
     """Tell which sites are new, growing, stable, shrinking, gone or unseen between two runs."""
-    from scanner.results.compare import tell_changes, write_changes
+    from scanner.results.changes.compare import tell_changes, write_changes
     from scanner.results.finished import open_run
 
     click.echo(tell_changes(write_changes(open_run(old), open_run(new), out, ledger=ledger)))

@@ -50,7 +50,7 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     Raises ``ConfigError`` or ``RunError`` for an overlay or baseline that is refused, before
     anything is written; ``OutputError`` where the disk refuses.
     """
-    from scanner.results.compare import write_changes
+    from scanner.results.changes.compare import write_changes
     from scanner.results.formats.exports import write_formats
     from scanner.results.formats.overlays import read_overlays, write_overlays
     from scanner.results.maps.pictures import write_pictures

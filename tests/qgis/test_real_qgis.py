@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scanner.area.grid import CHUNK_PX, CORE_PX
 from scanner.detection.rasters import tile_rasters
 from scanner.detection.segment import APRON
-from scanner.results.compare import write_changes
+from scanner.results.changes.compare import write_changes
 from scanner.results.finished import FinishedRun
 from scanner.results.formats.exports import write_formats
 from scanner.results.maps.rasters import assemble
