@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from dataclasses import replace
+from copy import deepcopy
 from itertools import pairwise
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from scanner.results.changes.ledger import Ledger
 from scanner.results.changes.ledger_table import Pair
 from scanner.results.changes.sites import group_cells, site_row
 from scanner.results.changes.views import CLEAR, HIDDEN, MINING, View
-from tests.results.runs import TILE, UNSEEN, Cell, cell, make_run, piece
+from tests.results.runs import TILE, UNSEEN, Cell, area, cell, make_run, piece
 
 JUNE = {"days": ("2024-06-12", "2024-06-22"), "date": "2024-06-01/2024-06-30"}
 JULY = {"days": ("2024-07-12", "2024-07-22"), "date": "2024-07-01/2024-07-31"}
@@ -188,7 +188,7 @@ def test_a_ledger_over_months(texts):
         if rows is None:
             continue
         ledger = months.ledger
-        before = {name: replace(site) for name, site in ledger.sites.items()}
+        before = deepcopy(ledger.sites)
         again = months.again(number)
         assert again == rows  # the same pair again tells the same ...
         assert ledger.sites == before  # ... and changes nothing
@@ -212,6 +212,10 @@ def test_a_ledger_over_months(texts):
         mined = {cell(n // 4, n % 4) for n, letter in enumerate(text) if letter == "x"}
         now = {name for site in live for name in site.history[-1]["mined"]}
         assert mined <= now
+    before = deepcopy(months.ledger.sites)
+    for number in range(1, len(texts)):  # nor do earlier pairs, told once more at the end
+        months.again(number)
+    assert months.ledger.sites == before
 
 
 @settings(max_examples=40)
@@ -271,6 +275,32 @@ def test_a_score_that_stays_near_the_threshold_does_not_end_a_site(tmp_path):
     assert [frame.change.tolist() for frame in told] == [["new"], ["stable"], ["stable"], ["gone"]]
     assert told[2].geometry[0].equals(told[0].geometry[0])
     assert told[2].growth_ha[0] == 0.0
+
+
+def test_a_smaller_area_and_a_cloud_forget_nothing(tmp_path):
+    """Two cells mined in June over the whole area; July and August look at one of them alone."""
+    left, right = cell(5, 5), cell(5, 6)
+    narrow = area((0, 10), (0, 6))
+    months = {
+        "05": ({}, area()),
+        "06": ({left: MINE, right: MINE}, area()),
+        "07": ({left: MINE}, narrow),
+        "08": ({left: MINE}, narrow),
+        "09": ({right: UNSEEN}, area()),
+        "10": ({}, area()),
+    }
+    runs = [
+        make_run(tmp_path / month, cells, aoi=aoi, days=(f"2024-{month}-12",))
+        for month, (cells, aoi) in months.items()
+    ]
+    told, areas = [], []
+    for old, new in pairwise(runs):
+        (row,) = write_changes(old, new, tmp_path / "out").itertuples()
+        (site,) = Ledger.read(tmp_path / "out" / "ledger.parquet").sites.values()
+        told.append(row.change)
+        areas.append(site.area_ha)
+    assert told == ["new", "stable", "stable", "shrinking", "gone"]
+    assert areas == [8.0, 8.0, 8.0, 8.0, 0.0]
 
 
 def test_ledgers_that_do_not_fit_are_refused(tmp_path):

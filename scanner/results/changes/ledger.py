@@ -85,7 +85,8 @@ class Ledger:
             _narrow(site, row)
             if not site.told(pair):
                 elsewhere = {*before} - {*row["cells"], *present}
-                _carry_on(site, row, pair, sorted({*row["mined"], *elsewhere}))
+                hidden = bool(elsewhere) or "new:" in (row["unseen_reason"] or "")
+                _carry_on(site, row, pair, sorted({*row["mined"], *elsewhere}), hidden)
             for younger in joined:
                 _merge(younger, site, pair, self.sites.values())
         self._hand_over(rows, [site for site, _ in named])
@@ -184,10 +185,10 @@ def _narrow(site: Site, row: dict[str, Any]) -> None:
     site.last_seen = max((day for day in (site.last_seen, row["last_seen"]) if day), default=None)
 
 
-def _carry_on(site: Site, row: dict[str, Any], pair: Pair, mined: list[str]) -> None:
-    """Take a row as the next step of a site."""
+def _carry_on(site: Site, row: dict[str, Any], pair: Pair, mined: list[str], hidden: bool) -> None:
+    """Take a row as the next step of a site, a part of which may be ``hidden`` from NEW."""
     shown = float(row["detected_new_ha"])
-    if "new:" in (row["unseen_reason"] or ""):  # a part was hidden: no less than was last seen
+    if hidden:  # no less than was last seen
         shown = max(shown, site.area_ha or float(row["detected_old_ha"]))
     site.area_ha = shown
     if row["geometry"] is not None and (row["detection_ids_new"] or not site.history):
