@@ -50,7 +50,7 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     Raises ``ConfigError`` or ``RunError`` for an overlay or baseline that is refused, before
     anything is written; ``OutputError`` where the disk refuses.
     """
-    from scanner.results.changes.compare import write_changes
+    from scanner.results.changes.compare import check_comparable, write_changes
     from scanner.results.formats.exports import write_formats
     from scanner.results.formats.overlays import read_overlays, write_overlays
     from scanner.results.maps.pictures import write_pictures
@@ -61,6 +61,8 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
 
     overlays = [read_overlays(path) for path in wanted.overlay]
     baseline = None if wanted.baseline is None else open_run(wanted.baseline)
+    if baseline is not None:
+        check_comparable(baseline, run)
     _clear(run, wanted)
     if overlays:
         write_overlays(run, overlays)
@@ -75,10 +77,10 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
 
 
 def _clear(run: FinishedRun, wanted: ReportConfig) -> None:
-    """Take away what is not wanted any more."""
+    """Take away what is not wanted any more, and changes, whose ledger may be of other settings."""
     stale = {f"detections.{name}" for name in FORMATS if name not in wanted.also}
     stale |= set() if wanted.overlay else {"overlays.parquet"}
-    stale |= set() if wanted.baseline else {"changes"}
+    stale |= {"changes"}
     for name in stale:
         target = run.path / name
         if target.is_dir():

@@ -51,6 +51,7 @@ def run(models, tmp_path):
     """A run whose tiles are done: one cell in three was never classified."""
     every = tiles(AOI)
     made = Run(ScanConfig(), AOI, every, ItemSet((), ()), models, RunFolder(tmp_path / "run"), "id")
+    made.folder.freeze(made.config, AOI, made.found)
     for tile in every:
         rows, cols = np.array(tile.cells).T
         n = len(rows)
