@@ -19,6 +19,7 @@ MADE: Final = (
     "classes.tif",
     "suspicious.tif",
     "quicklook.tif",
+    "mosaics.json",
     "pictures",
     "qgis",
     "changes",
@@ -78,9 +79,8 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
 
 def _clear(run: FinishedRun, wanted: ReportConfig) -> None:
     """Take away what is not wanted any more, and changes, whose ledger may be of other settings."""
-    stale = {f"detections.{name}" for name in FORMATS if name not in wanted.also}
+    stale = {"changes", *(f"detections.{name}" for name in FORMATS if name not in wanted.also)}
     stale |= set() if wanted.overlay else {"overlays.parquet"}
-    stale |= {"changes"}
     for name in stale:
         target = run.path / name
         if target.is_dir():

@@ -1,7 +1,7 @@
 """A raster of all tiles as one cloud-optimized GeoTIFF, written in bounded memory.
 
 The pixels go window by window into a sparse scratch file, of which GDAL makes the COG. What it was
-made of and its digest are noted beside the parts, so a mosaic is made anew when the tiles' rasters
+made of and its digest are noted beside it, so a mosaic is made anew when the tiles' rasters
 changed, and when somebody else's program has changed the mosaic.
 """
 
@@ -39,7 +39,7 @@ WRITTEN_PX: Final = 2048
 """Side of the windows a mosaic is written in."""
 CACHE_BYTES: Final = 64 * 2**20
 """Decoded blocks that GDAL keeps meanwhile."""
-NOTES: Final = Path("parts", "mosaics.json")
+NOTES: Final = "mosaics.json"
 """Name of a mosaic -> digest of what it was made of, and its own."""
 
 _SCRATCH: Final = {
@@ -106,14 +106,9 @@ def current_cog(run: FinishedRun, name: str) -> Path | None:
     return target if known[key] else None
 
 
-def is_synthetic(run: FinishedRun) -> bool:
-    """Tell whether the run's scenes are those of the demo, no satellite's."""
-    return any(item.properties.get("synthetic") is True for item in run.items.items)
-
-
 def credit(run: FinishedRun) -> str:
     """Return whom the pixels are owed to."""
-    if is_synthetic(run):
+    if run.synthetic:
         return "synthetic scenes of mining-scan's demo, no satellite images"
     years = sorted({item.datetime.year for item in run.items.items})
     return " ".join(["contains modified Copernicus Sentinel data", *map(str, years)])
