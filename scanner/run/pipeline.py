@@ -27,7 +27,7 @@ from scanner.models.hub import segmenter_card
 from scanner.models.ref import classifier_ref, segmenter_ref
 from scanner.models.store import shipped
 from scanner.results.coverage import TileReport
-from scanner.results.finished import open_run
+from scanner.results.finished import FinishedRun
 from scanner.results.outputs import Parts
 from scanner.results.publish import check_wanted, publish
 from scanner.run.cluster import open_client
@@ -104,7 +104,7 @@ class Run:
         them costs no row.
         """
         summary = merge_parts(self)
-        publish(open_run(self.folder.path), self.config.report)
+        publish(FinishedRun(self.folder.path, summary), self.config.report)
         return summary
 
     def report(self, tile: Tile) -> TileReport:
