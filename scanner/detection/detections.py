@@ -130,7 +130,7 @@ def to_detections(
         for group in tiles
         for row in group.table.itertuples(index=False)
     ]
-    sites = [_site(members, aoi, footprints, common) for members in _adjoining(rows)]
+    sites = [_site(members, aoi, footprints, common) for members in adjoining(rows)]
     sites.sort(key=lambda site: str(site["detection_id"]))
     return gpd.GeoDataFrame(
         pd.DataFrame(sites, columns=DETECTION_SCHEMA.names),
@@ -143,7 +143,7 @@ def _cell_polygon(tile: Tile, row: Any) -> shapely.Polygon:
     return shapely.box(*tile.cell_bounds(int(row.row), int(row.col)))
 
 
-def _adjoining(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def adjoining(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Group cells that adjoin by side or corner; cells of two zones meet in degrees."""
     if not rows:
         return []
@@ -172,13 +172,13 @@ def _site(
     """Outline one site and sum it up. Areas are taken in the UTM zone of its first cell."""
     members = sorted(members, key=lambda m: m["row"].cell_id)
     epsg = members[0]["group"].tile.epsg
-    barren, water, suspicious = _materials(members, epsg)
+    barren, water, suspicious = materials(members, epsg)
     drawn = shapely.union_all([barren, water])
     outline = "barren"
     if drawn.is_empty:
         drawn, outline = suspicious, "suspicious"
     if drawn.is_empty:
-        squares = [_in_zone(m["cell"], m["group"].tile.epsg, epsg) for m in members]
+        squares = [in_zone(m["cell"], m["group"].tile.epsg, epsg) for m in members]
         drawn, outline = shapely.union_all(squares), "cells"
     geometry = _to_degrees(drawn, epsg)
     west, south, east, north = geometry.bounds
@@ -214,7 +214,7 @@ def _site(
     }
 
 
-def _materials(
+def materials(
     members: list[dict[str, Any]], epsg: int
 ) -> tuple[BaseGeometry, BaseGeometry, BaseGeometry]:
     """Return the barren ground, the ponds and the suspicious ground of a site, in metres of a zone.
@@ -235,7 +235,7 @@ def _materials(
                 share = inside[tile.tile_id, piece["component"]] / piece["component_px"]
                 if share < POND_SHARE:
                     continue
-            shape = _in_zone(shapely.from_wkb(piece["geometry"]), tile.epsg, epsg)
+            shape = in_zone(shapely.from_wkb(piece["geometry"]), tile.epsg, epsg)
             kinds[piece["kind"]].append(shape)
     barren, water, suspicious = (
         shapely.union_all(kinds[k]) for k in ("barren", "water", "suspicious")
@@ -243,7 +243,7 @@ def _materials(
     return barren, water, suspicious
 
 
-def _in_zone(geometry: BaseGeometry, epsg: int, to_epsg: int) -> BaseGeometry:
+def in_zone(geometry: BaseGeometry, epsg: int, to_epsg: int) -> BaseGeometry:
     """Take metres of one UTM zone to those of another."""
     if epsg == to_epsg:
         return geometry

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from scanner.detection.detections import CELL_HA, _in_zone, _materials
+from scanner.detection.detections import CELL_HA, in_zone, materials
 from scanner.results.changes.cells import ChangeCell
 
 OUTLINES: Final = ("barren", "suspicious", "cells")
@@ -50,7 +50,7 @@ def measure(cells: Sequence[ChangeCell], compared: Sequence[ChangeCell]) -> Grou
     sure_ha = new_ha - old_ha
     if unclear.any():
         epsg = cells[0].tile.epsg
-        squares = np.array([_in_zone(c.square, c.tile.epsg, epsg) for c in compared])
+        squares = np.array([in_zone(c.square, c.tile.epsg, epsg) for c in compared])
         gained = _hectares(new, squares) - _hectares(old, squares)
         sure_ha = float((np.sign(gained) * np.maximum(np.abs(gained) - unclear, 0)).sum())
     unclear_ha = round(float(unclear.sum()), 4)
@@ -70,8 +70,8 @@ def _outlines(
         return {}
     epsg = cells[0].tile.epsg
     members = [{"group": c, "row": SimpleNamespace(pieces=getattr(c, side).pieces)} for c in mined]
-    barren, water, suspicious = _materials(members, epsg)
-    squares = shapely.union_all([_in_zone(c.square, c.tile.epsg, epsg) for c in inside])
+    barren, water, suspicious = materials(members, epsg)
+    squares = shapely.union_all([in_zone(c.square, c.tile.epsg, epsg) for c in inside])
     drawn = {"barren": shapely.union_all([barren, water]), "suspicious": suspicious}
     if len(inside) < len(mined):
         drawn = {kind: shapely.intersection(shape, squares) for kind, shape in drawn.items()}

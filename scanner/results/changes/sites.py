@@ -14,7 +14,7 @@ from typing import Any, Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from scanner.detection.detections import _adjoining
+from scanner.detection.detections import adjoining
 from scanner.results.changes.areas import measure
 from scanner.results.changes.cells import ChangeCell
 from scanner.results.changes.views import CLEAR, HIDDEN, View
@@ -39,7 +39,7 @@ def group_cells(cells: Iterable[ChangeCell]) -> list[list[ChangeCell]]:
     """Group adjoining cells; groups and the cells of each are sorted by cell id."""
     groups = [
         [m["group"] for m in group]
-        for group in _adjoining([{"group": c, "cell": c.square} for c in cells])
+        for group in adjoining([{"group": c, "cell": c.square} for c in cells])
     ]
     return sorted((sorted(group, key=_id) for group in groups), key=lambda group: group[0].cell_id)
 
