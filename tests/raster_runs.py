@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scanner.area.aoi import read_aoi
 from scanner.area.grid import CHUNK_PX, HALO_PX, Tile, tiles
+from scanner.config import ScanConfig
 from scanner.detection.detections import CELL_SCHEMA
 from scanner.detection.rasters import WHITE, tile_rasters
 from scanner.detection.segment import APRON
@@ -76,6 +77,7 @@ def rule_run(
     folder.mkdir(parents=True)
     aoi = read_aoi(write_aoi(folder / "aoi.geojson", bounds))
     about = {"datetime": "2024-07-01T13:50:00Z", **(properties or {})}
+    (folder / "config.toml").write_text(ScanConfig().to_toml())
     write_items(folder / "items.json", ItemSet((Item({"id": "S2_A", "properties": about}),)))
     parts, cells = Parts(folder / "parts", RUN_ID), []
     for tile in tiles(aoi):

@@ -64,6 +64,12 @@ class FinishedRun:
         """Tile results."""
         return Parts(self.path / "parts", self.run_id)
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether any scene was drawn by a program, as the demo's are, and seen by no satellite."""
+        drawn = any(item.properties.get("synthetic") is True for item in self.items.items)
+        return drawn or self.config.search.catalog == "demo"
+
     @cached_property
     def config(self) -> ScanConfig:
         """Settings frozen at the first call; those of the report may have changed since."""

@@ -16,7 +16,7 @@ from scanner.errors import ConfigError
 from scanner.files import write_json
 from scanner.results.audit.labels import MINE, NOT, UNSURE, Labels, read_labels
 from scanner.results.audit.olofsson import Figure, Labelled
-from scanner.results.audit.sample import STRATA, Sample, is_synthetic, read_sample
+from scanner.results.audit.sample import STRATA, Sample, read_sample
 from scanner.results.audit.told import notes
 from scanner.results.finished import FinishedRun
 from scanner.results.outputs import sha256
@@ -138,7 +138,7 @@ def estimate(run: FinishedRun, out: Path, labels: Path) -> Estimate:
     hectares = CELL_HA * int(data.sizes.sum())
     found = Estimate(
         area=run.aoi.name,
-        synthetic=is_synthetic(run),
+        synthetic=run.synthetic,
         identity={
             "audit": sample.audit,
             "run_id": run.run_id,

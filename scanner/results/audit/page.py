@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scanner.area.grid import CELL_M, PIXEL_M
 from scanner.errors import RunError
 from scanner.files import write_text
-from scanner.results.audit.sample import Sample, draw_sample, is_synthetic, write_sample
+from scanner.results.audit.sample import Sample, draw_sample, write_sample
 from scanner.results.finished import FinishedRun
 from scanner.results.maps.rasters import picture
 from scanner.results.report.embed import json_text, source_hash
@@ -72,7 +72,7 @@ def _render(run: FinishedRun, sample: Sample, words: Any, lang: str) -> str:
     data = {
         "audit": sample.audit,
         "texts": {key: text for key, text in said.items() if key.startswith("js.")},
-        "maps": not is_synthetic(run),
+        "maps": not run.synthetic,
         "cells": list(_cells(run, sample)),
     }
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -83,7 +83,7 @@ def _render(run: FinishedRun, sample: Sample, words: Any, lang: str) -> str:
         run_id=run.run_id,
         seed=sample.seed,
         count=len(sample.cells),
-        synthetic=is_synthetic(run),
+        synthetic=run.synthetic,
         side=CELL_M + 2 * MARGIN_M,
         margin=MARGIN_M,
         cell=CELL_M,

@@ -166,7 +166,7 @@ def write_sample(run: FinishedRun, sample: Sample, out: Path) -> None:
             "size": sample.size,
             "population": _population(run),
             "threshold_when_drawn": run.threshold,
-            "synthetic": is_synthetic(run),
+            "synthetic": run.synthetic,
             "strata": {
                 name: {
                     "cells": count,
@@ -212,11 +212,6 @@ def read_sample(run: FinishedRun, out: Path) -> Sample:
             f"--min-clear); make the run as it was, or {again}"
         )
     return Sample(audit, cells, sizes, outside, seed, size)
-
-
-def is_synthetic(run: FinishedRun) -> bool:
-    """Whether the run looked at drawn scenes, such as the demo's."""
-    return any(item.properties.get("synthetic") is True for item in run.items.items)
 
 
 def tile_of(run: FinishedRun, tile_id: str) -> Tile:

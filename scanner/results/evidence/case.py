@@ -46,7 +46,7 @@ class Case:
     def synthetic(self) -> bool:
         """Whether any scene was made by a computer."""
         runs = [self.run, *([self.earlier] if self.earlier else [])]
-        return any(run.config.search.catalog == "demo" or _made_up(run) for run in runs)
+        return any(run.synthetic for run in runs)
 
     @property
     def before(self) -> View | None:
@@ -146,10 +146,6 @@ def gather(run: FinishedRun, site: Any, earlier: FinishedRun | None) -> Case:
             "give an earlier run over the same ground, or leave --before out"
         )
     return Case(run, site, ground, look(run, ground), used_models(run), earlier, seen_earlier)
-
-
-def _made_up(run: FinishedRun) -> bool:
-    return any(item.properties.get("synthetic") is True for item in run.items.items)
 
 
 def _plain(value: Any) -> Any:

@@ -181,7 +181,7 @@ def _harmless(value: Any) -> Any:
 
 def _about(run: FinishedRun) -> str:
     """Return what must be said wherever sites are shown."""
-    made_up = "The scenes are synthetic. " if run.config.search.catalog == "demo" else ""
+    made_up = "The scenes are synthetic. " if run.synthetic else ""
     return (
         f"{made_up}Sites that look like mining in Sentinel-2 images, found by mining-scan, with a "
         f"score of {run.threshold:g} or more, where {100 * run.prevalence:g} % of the cells looked "

@@ -14,13 +14,13 @@ from shapely.geometry.base import BaseGeometry
 
 from scanner.detection.rasters import RASTERS
 from scanner.results.finished import FinishedRun
-from scanner.results.maps.cogs import cog_path, credit, current_cog, is_synthetic, write_cog
+from scanner.results.maps.cogs import cog_path, credit, current_cog, write_cog
 from scanner.results.maps.grids import Bounds, Grid
 from scanner.results.maps.layers import file_layer
 from scanner.results.maps.mosaic import render
 from scanner.results.maps.raster_tiles import raster_tiles
 
-__all__ = ["assemble", "credit", "is_synthetic", "mosaic_grid", "picture", "warped"]
+__all__ = ["assemble", "credit", "mosaic_grid", "picture", "warped"]
 
 
 def assemble(run: FinishedRun) -> dict[str, Path]:

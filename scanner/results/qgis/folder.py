@@ -186,9 +186,8 @@ def _scores(run: FinishedRun) -> str:
 
 def _about(run: FinishedRun) -> str:
     """Return what the project's properties tell about the run."""
-    made_up = any(item.properties.get("synthetic") is True for item in run.items.items)
     return (
-        f"{'SYNTHETIC scenes: nothing here was ever seen on the ground. ' if made_up else ''}"
+        f"{'SYNTHETIC scenes: nothing here was ever seen on the ground. ' if run.synthetic else ''}"
         f"Run {run.run_id[:12]} of mining-scan, scenes of {run.items.date}. "
         f"{_scores(run)} {UNSEEN}"
     )

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from scanner.area.grid import PIXEL_M
 from scanner.results.finished import FinishedRun
-from scanner.results.maps.rasters import is_synthetic
 from scanner.results.palette import STATUS_COLOURS, as_hex
 from scanner.results.report.figures import years
 from scanner.results.report.frame import frame_of
@@ -62,7 +61,7 @@ def map_data(run: FinishedRun, lang: str) -> dict[str, Any]:
         "colours": {name: as_hex(rgb) for name, rgb in STATUS_COLOURS.items()},
         "base": {"url": BASE_URL, "credit": BASE_CREDIT},
         "credit": words["report.synthetic.badge"]
-        if is_synthetic(run)
+        if run.synthetic
         else words["report.map.credit"].format(years=years(run)),
         "text": {
             key.removeprefix(_SPOKEN): value

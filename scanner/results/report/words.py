@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.finished import FinishedRun
-from scanner.results.maps.rasters import is_synthetic
 from scanner.results.report.embed import number, share
 from scanner.results.report.figures import (
     MOST_ROWS,
@@ -47,7 +46,7 @@ def page_words(run: FinishedRun, lang: str, data: dict[str, Any]) -> dict[str, A
         "area_km2": run.aoi.area_km2,
         "scenes": used,
         "years": years(run),
-        "synthetic": is_synthetic(run),
+        "synthetic": run.synthetic,
         "threshold": f"{run.threshold:.4g}",
         "prevalence": data["prevalence"],
         "notices": notices(run, t, hectares, data),
@@ -76,7 +75,7 @@ def notices(
     """Return what a reader must know first, as (kind, title, text)."""
     tiles = run.summary["tiles"]
     told: list[tuple[str, str, dict[str, Any]]] = []
-    if is_synthetic(run):
+    if run.synthetic:
         told.append(("synthetic", "synthetic", {}))
     if hectares.area and not hectares.answered:
         told.append(("missing", "nothing_seen", {}))

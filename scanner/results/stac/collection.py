@@ -112,11 +112,6 @@ class _Catalog:
         return pystac.TemporalExtent([min(first), max(last)])
 
     @cached_property
-    def made_up(self) -> bool:
-        """Whether any scene is synthetic."""
-        return any(item.properties.get("synthetic") is True for item in self.run.items.items)
-
-    @cached_property
     def outline(self) -> BaseGeometry:
         simpler: BaseGeometry = self.run.aoi.geometry.simplify(SIMPLER_DEG)
         return shapely.orient_polygons(simpler)
@@ -125,7 +120,7 @@ class _Catalog:
     def text(self) -> str:
         warning = "SYNTHETIC scenes: nothing here was ever seen on the ground. "
         return (
-            f"{warning if self.made_up else ''}Mining sites found by mining-scan in "
+            f"{warning if self.run.synthetic else ''}Mining sites found by mining-scan in "
             f"{self.run.aoi.name}: {self.run.summary['detections']} with a score of "
             f"{self.run.threshold:.4g} or more."
         )
@@ -150,14 +145,14 @@ class _Catalog:
             pystac.Extent(pystac.SpatialExtent([list(self.run.aoi.geometry.bounds)]), self.span),
             title=self.run.aoi.name,
             license="other",
-            keywords=["mining", "sentinel-2", *(["synthetic"] if self.made_up else [])],
-            providers=[us] if self.made_up else [us, ESA],
+            keywords=["mining", "sentinel-2", *(["synthetic"] if self.run.synthetic else [])],
+            providers=[us] if self.run.synthetic else [us, ESA],
         )
         collection.links = [pystac.Link("root", f"./{COLLECTION}", "application/json")]
         if self.dated:
             for name in (RESULT, *(model.file for model in self.models)):
                 collection.links.append(pystac.Link("item", f"./{name}", pystac.MediaType.GEOJSON))
-        if not self.made_up:
+        if not self.run.synthetic:
             collection.links.append(pystac.Link("license", TERMS, "text/html", "Legal notice"))
         collection.assets = dict(about(self.run))
         if not self.dated:
