@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from scanner import cli
 from tests.models_tiny import tiny_classifier, tiny_segmenter
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.scan_fixtures"]
 
 settings.register_profile(
     "quiet",
