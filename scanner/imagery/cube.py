@@ -6,18 +6,26 @@ where an item of another UTM zone must be warped. Nothing is read here: the clie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import rasterio
 import stackstac
 import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from odc.loader import RioDriver, RioReader
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
 from stackstac.rio_env import LayeredEnv
-from stackstac.rio_reader import AutoParallelRioReader
+from stackstac.rio_reader import (
+    MULTITHREADED_DRIVER_ALLOWLIST,
+    AutoParallelRioReader,
+    SelfCleaningDatasetReader,
+    SingleThreadedRioDataset,
+    ThreadLocalRioDataset,
+)
 
 from scanner.errors import ReadError
 from scanner.imagery.access import strip_secrets, unsigned
@@ -26,6 +34,17 @@ from scanner.imagery.item import Item
 
 DTYPES: Final[dict[str, str]] = {"SCL": "uint8"}
 """Pixels are uint16 unless named here."""
+
+SOUND_DTYPES: Final[dict[str, tuple[str, ...]]] = {
+    "uint16": ("uint16", "int16"),
+    "uint8": ("uint8", "uint16", "int16"),
+}
+"""Types of pixels on disk that hold DN (or SCL classes), by the type of the cube."""
+
+NO_IMAGE: Final = (
+    "not a GeoTIFF or JPEG 2000: the file is damaged, or the host answers with something else, "
+    "such as a page to log in; open the address in a browser, then run again"
+)
 
 
 def load_cube(
@@ -122,23 +141,95 @@ def _plain(item: Item, bands: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _open(url: str, dtype: np.dtype[Any], **options: Any) -> SelfCleaningDatasetReader:
+    """Open an asset as what it must be: a GeoTIFF or JPEG 2000 of one band of DN, on a map.
+
+    GDAL_SKIP alone does not keep a VRT named .tif out: the first warp brings that driver back. So
+    the format is named. Other pixels (reflectance as float, a picture of bytes) would be cut to DN
+    without a word. Raises ``ValueError`` with what is wrong.
+    """
+    driver = "JP2OpenJPEG" if unsigned(url).lower().endswith(".jp2") else "GTiff"
+    try:
+        asset = SelfCleaningDatasetReader(url, driver=driver, sharing=False, **options)
+    except RasterioError as error:
+        if "not recognized as being in a supported file format" not in str(error):
+            raise
+        raise ValueError(NO_IMAGE) from None
+    found = asset.dtypes[0]
+    if asset.count != 1 or found not in SOUND_DTYPES[dtype.name] or asset.crs is None:
+        what = f"{asset.count} band(s) of {found}, CRS {asset.crs and asset.crs.to_epsg()}"
+        asset.close()
+        raise ValueError(f"is no band of {dtype.name} DN on a map, it has {what}")
+    return asset
+
+
+def _told(url: str, read: Callable[[], Any]) -> Any:
+    """Return what ``read`` does; what goes wrong becomes a ``ReadError`` naming ``url``, unsigned.
+
+    It is raised outside of the except block, and not by a context manager: rasterio's own errors,
+    even as its context, do not survive the way back to the client.
+    """
+    try:
+        return read()
+    except (RasterioError, RuntimeError, OSError, ValueError, AssertionError) as caught:
+        error = caught
+    if isinstance(error.__cause__, MemoryError):  # stackstac wraps it; no scene is to blame for it
+        raise MemoryError(str(error.__cause__))
+    told = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+    raise ReadError(strip_secrets(told), strip_secrets(unsigned(url)))
+
+
 class _Reader(AutoParallelRioReader):  # type: ignore[misc]
     """stackstac's reader, for images alone; its errors name the asset without its signature."""
 
     def _open(self) -> Any:
-        # GDAL_SKIP alone does not keep a VRT named .tif out: the first warp brings that driver
-        # back. So the format is named; the header is cached, and opening again asks nothing.
-        driver = "JP2OpenJPEG" if unsigned(self.url).endswith(".jp2") else "GTiff"
-        with self.gdal_env.open, rasterio.open(self.url, driver=driver, sharing=False):
-            return super()._open()
+        """Open as the library does, but only what :func:`_open` takes."""
+        with self.gdal_env.open:
+            asset = _open(self.url, self.dtype)
+            here = {"crs": asset.crs.to_epsg(), "transform": asset.transform}
+            here |= {"height": asset.height, "width": asset.width}
+            warped = None
+            if self.spec.vrt_params != here:
+                with self.gdal_env.open_vrt:
+                    warped = WarpedVRT(
+                        asset,
+                        sharing=False,
+                        resampling=self.resampling,
+                        add_alpha=asset.nodata is None,
+                        **self.spec.vrt_params,
+                    )
+        many = asset.driver in MULTITHREADED_DRIVER_ALLOWLIST
+        kind = ThreadLocalRioDataset if many else SingleThreadedRioDataset
+        return kind(self.gdal_env, asset, vrt=warped)
 
     def read(self, window: Any, **kwargs: Any) -> Any:
-        try:
-            return super().read(window, **kwargs)
-        except Exception as error:
-            told = strip_secrets(f"{error} ({error.__cause__})" if error.__cause__ else str(error))
-        # out of the except block: rasterio's own errors do not survive the way back to the client
-        raise ReadError(told, strip_secrets(self.url))
+        return _told(self.url, lambda: super(_Reader, self).read(window, **kwargs))
+
+
+class _OdcReader(RioReader):  # type: ignore[misc]
+    """odc-loader's reader under the same rules as stackstac's."""
+
+    def read(self, cfg: Any, dst_geobox: GeoBox, **kwargs: Any) -> Any:
+        return _told(self._src.uri, lambda: self._read(cfg, dst_geobox, **kwargs))
+
+    def _read(self, cfg: Any, dst_geobox: GeoBox, **kwargs: Any) -> Any:
+        # the library opens by content: held open, what was checked is what it finds in GDAL's cache
+        with _open(self._src.uri, np.dtype(cfg.dtype)):
+            return super().read(cfg, dst_geobox, **kwargs)
+
+
+class _OdcDriver(RioDriver):  # type: ignore[misc]
+    """Opens with :class:`_OdcReader`, under GDAL options that travel with each task."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        super().__init__()
+        self._env = dict(env)
+
+    def capture_env(self) -> dict[str, Any]:
+        return {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", **self._env}
+
+    def open(self, src: Any, ctx: Any) -> RioReader:
+        return _OdcReader(src, ctx)
 
 
 def _load_stackstac(
@@ -175,8 +266,6 @@ def _load_odc(
     import odc.stac
     import pystac
 
-    # configured settings are captured in each task, so they reach the workers
-    odc.stac.configure_rio(cloud_defaults=True, **env)
     size = geobox.shape.x if chunk == -1 else chunk
     steps = []
     for raw in items:  # one load an item keeps our order: odc sorts by time alone
@@ -191,6 +280,7 @@ def _load_odc(
             nodata=NODATA,
             resampling="nearest",
             fail_on_error=True,
+            driver=_OdcDriver(env),
         )
         empty = da.zeros(tuple(geobox.shape), dtype=DTYPES.get(bands[0], "uint16"), chunks=size)
         steps.append(da.stack([data[b].data[0] if b in present else empty for b in bands]))

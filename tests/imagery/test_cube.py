@@ -5,20 +5,25 @@ zones.
 from __future__ import annotations
 
 import json
+import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import stackstac
 from affine import Affine
+from distributed.protocol import pickle
 from odc.geo.geobox import GeoBox
 
 from scanner.area.grid import from_geographic, to_geographic
 from scanner.config import SearchConfig
 from scanner.errors import ReadError
-from scanner.imagery.access import gdal_env
+from scanner.imagery import cube as cube_module
+from scanner.imagery.access import culprit, failure_text, gdal_env, guard_logs
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
+from scanner.imagery.signing import TokenSigner, signed
 from tests.synth import make_item
 
 RNG = np.random.default_rng(3)
@@ -170,20 +175,146 @@ def test_real_scenes_on_their_own_grid(shared_data):
             np.testing.assert_array_equal(got, truth)
 
 
-def test_a_broken_file_names_itself_and_is_never_nodata(item, tmp_path):
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_a_broken_file_names_itself_and_is_never_nodata(item, tmp_path, engine):
     one, _ = item
     bad = tmp_path / "one" / "B04.tif"
     bad.write_bytes(bad.read_bytes()[:2000])
-    cube = load_cube([one], box(600_000, 9_300_000, SIZE, SIZE), ("B04",), env=ENV)
-    with pytest.raises(ReadError, match=r"B04\.tif") as caught:
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    cube = load_cube([one], grid, ("B02", "B04"), engine=engine, env=ENV)
+    with pytest.raises(ReadError, match=r"\S") as caught:
         cube.compute(scheduler="synchronous")
     assert caught.value.href == str(bad)
+    assert str(bad) in failure_text(caught.value)
+    back = pickle.loads(pickle.dumps(caught.value))  # as it comes from a worker, with its context
+    assert type(back) is ReadError
+    assert culprit(back, [one]) is one
 
 
-def test_a_vrt_named_tif_is_refused_even_after_a_warp(item, tmp_path):
+def test_a_jpeg2000_is_read_and_a_cut_one_is_refused(tmp_path):
+    """Cut JPEG 2000 files could be decoded in part, without an error."""
+    pixels = RNG.integers(1, 4000, (SIZE, SIZE)).astype(np.uint16)
+    whole = make_item(tmp_path, "one", {"B04": pixels})
+    path = tmp_path / "one" / "B04.jp2"
+    shape = {"height": SIZE, "width": SIZE, "count": 1, "dtype": "uint16"}
+    place = {"crs": "EPSG:32721", "transform": Affine(10, 0, 600_000, 0, -10, 9_300_000)}
+    lossless = {"QUALITY": "100", "REVERSIBLE": "YES"}
+    with rasterio.open(path, "w", driver="JP2OpenJPEG", **shape, **place, **lossless) as out:
+        out.write(pixels, 1)
+    item = whole.with_hrefs(lambda _: str(path))
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    got = load_cube([item], grid, ("B04",), env=ENV).compute().values[0, 0]
+    np.testing.assert_array_equal(got, pixels)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    for engine in ("stackstac", "odc"):
+        with pytest.raises(ReadError) as caught:
+            load_cube([item], grid, ("B04",), engine=engine, env=ENV).compute()
+        assert caught.value.href == str(path)
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+@pytest.mark.parametrize(
+    ("dtype", "band", "fact"),
+    [
+        ("float32", "B03", "no band of uint16 DN.* 1 band.* float32"),
+        ("uint8", "B03", "no band of uint16 DN.* uint8"),
+        ("float32", "SCL", "no band of uint8 DN.* float32"),
+    ],
+)
+def test_other_pixels_than_dn_are_refused(tmp_path, engine, dtype, band, fact):
+    """Reflectance as float would be cut to 0, and so taken for ground nobody saw."""
+    size = SIZE if band == "B03" else SIZE // 2
+    one = make_item(tmp_path, "one", {band: np.ones((size, size), dtype)})
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    cube = load_cube([one], grid, (band,), engine=engine, env=ENV)
+    with pytest.raises(ReadError, match=fact) as caught:
+        cube.compute(scheduler="synchronous")
+    assert caught.value.href == one.href(band)
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+@pytest.mark.parametrize("wrong", [{"count": 2}, {"crs": None, "count": 1}])
+def test_a_picture_of_several_bands_or_of_nowhere_is_refused(tmp_path, engine, wrong):
+    one = make_item(tmp_path, "one", {"B04": np.ones((SIZE, SIZE), np.uint16)})
+    shape = {"height": SIZE, "width": SIZE, "dtype": "uint16", "crs": "EPSG:32721"} | wrong
+    place = Affine(10, 0, 600_000, 0, -10, 9_300_000)
+    with rasterio.open(one.href("B04"), "w", driver="GTiff", transform=place, **shape) as out:
+        out.write(np.ones((shape["count"], SIZE, SIZE), np.uint16))
+    cube = load_cube([one], box(600_000, 9_300_000, SIZE, SIZE), ("B04",), engine=engine, env=ENV)
+    with pytest.raises(ReadError, match=r"no band of uint16 DN on a map"):
+        cube.compute(scheduler="synchronous")
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_want_of_memory_is_no_fault_of_a_scene(item, monkeypatch, engine):
+    def full(*_args, **_options):
+        raise MemoryError("no more")
+
+    one, _ = item
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    cube = load_cube([one], grid, ("B04",), engine=engine, env=ENV)
+    monkeypatch.setattr(cube_module.SelfCleaningDatasetReader, "read", full)
+    monkeypatch.setattr("odc.loader._rio._do_read", full)
+    with pytest.raises(MemoryError):
+        cube.compute(scheduler="synchronous")
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_no_signature_stands_in_a_graph_error_or_log(
+    item, tmp_path, engine, serve_files, serve_tokens, caplog
+):
+    """Keys of tasks are shown on Dask's dashboard and travel in every log of it."""
+    one, bands = item
+    tokens = serve_tokens()
+    host = serve_files(tmp_path, mint=tokens.mint)
+    there = one.with_hrefs(lambda href: f"{host.url}/{Path(href).relative_to(tmp_path)}")
+    signer = TokenSigner(f"{tokens.url}/token/{{container}}")
+    (signed_item,) = signed([there], signer)
+    secret = signed_item.href("B04").rpartition("sig=")[2]
+    assert len(secret) == 16
+    grid = box(600_000, 9_300_000, SIZE, SIZE)
+    cube = load_cube([signed_item], grid, ("B02", "B04"), engine=engine, env=ENV)
+    assert cube.compute().values[0, 1].sum() == bands["B04"].sum()
+    assert not [key for key in cube.__dask_graph__() if secret in str(key)]
+    assert secret not in repr(cube) + cube.data.name
+
+    guard_logs()
+    env = gdal_env(SearchConfig(), retry=True)  # a new open is a new request
+    host.fail("B04.tif", status=404, times=None)
+    cube = load_cube([signed_item], grid, ("B02", "B04"), engine=engine, env=env)
+    with caplog.at_level("DEBUG"), pytest.raises(ReadError) as caught:
+        cube.compute(scheduler="synchronous")
+    error = caught.value
+    assert error.href == there.href("B04")
+    assert culprit(error, [there]) is there
+    told = "".join(traceback.format_exception(error)) + repr(error) + failure_text(error)
+    assert secret not in told
+    assert secret not in caplog.text
+    assert str(pickle.dumps(error)).count(secret) == 0
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_a_retry_makes_no_later_read_ask_for_more(item, tmp_path, engine, serve_files):
+    """What a second try switches off, GDAL's memory of an address, is on again after it."""
+    one, _ = item
+    asked = []
+    for retry in (False, True, False):
+        host = serve_files(tmp_path)
+        there = one.with_hrefs(lambda href: f"{host.url}/{Path(href).relative_to(tmp_path)}")  # noqa: B023
+        env = gdal_env(SearchConfig(), retry=retry)
+        grid = box(600_000, 9_300_000, SIZE, SIZE)
+        for _ in range(2):
+            load_cube([there], grid, ("B02", "B04"), engine=engine, env=env).compute()
+        asked.append(len(host.seen))
+    assert asked[2] == asked[0] < asked[1]
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_a_vrt_named_tif_is_refused_even_after_a_warp(item, tmp_path, engine):
     """Warping brings GDAL's VRT driver back; what it could read must stay closed all the same."""
     one, _ = item
-    load_cube([one], box(600_005, 9_300_005, 50, 50), ("B04",), env=ENV).compute()
+    shifted = box(600_005, 9_300_005, 50, 50)
+    load_cube([one], shifted, ("B04",), engine=engine, env=ENV).compute()
     secret = tmp_path / "secret.bin"
     secret.write_bytes(bytes(range(100)) * 100)
     evil = tmp_path / "one" / "B03.tif"
@@ -194,16 +325,8 @@ def test_a_vrt_named_tif_is_refused_even_after_a_warp(item, tmp_path):
         </VRTRasterBand></VRTDataset>""",
         encoding="utf-8",
     )
-    cube = load_cube([one], box(600_000, 9_300_000, 100, 100), ("B03",), env=ENV)
-    with pytest.raises(ReadError, match=r"B03\.tif"):
+    grid = box(600_000, 9_300_000, 100, 100)
+    cube = load_cube([one], grid, ("B03",), engine=engine, env=ENV)
+    with pytest.raises(ReadError, match="not a GeoTIFF") as caught:
         cube.compute(scheduler="synchronous")
-
-
-def test_a_chain_over_one_chunk_is_two_tasks(item):
-    one, _ = item
-    cube = load_cube([one], box(600_000, 9_300_000, SIZE, SIZE), ("B04", "B03"), env=ENV)
-    import dask
-
-    chain = cube.data.map_blocks(lambda b: b[0] + 1, drop_axis=0).map_blocks(lambda b: b * 2)
-    (best,) = dask.optimize(chain)
-    assert len(dict(best.__dask_graph__())) <= 3
+    assert caught.value.href == str(evil)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 HOST = "https://sentinel2l2a01.blob.core.windows.net"
@@ -40,3 +41,11 @@ def raw(assets: dict[str, Any] | None = None, **properties: Any) -> dict[str, An
         or {b: {"href": f"{here}/{b}_10m.tif"} for b in ("B02", "B03", "B04", "SCL")},
         "links": [],
     }
+
+
+def reprocessed(item: dict[str, Any], baseline: str) -> dict[str, Any]:
+    """Return the same pass over the same granule as a catalog lists it once more, made anew."""
+    again: dict[str, Any] = json.loads(json.dumps(item))
+    again["id"] = f"{item['id']}_{baseline.replace('.', '')}"
+    again["properties"]["s2:processing_baseline"] = baseline
+    return again

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import random
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.servers import Served
+from tests.servers import AsgiApp, Served
 from tests.servers.tokens import Mint
 
-Mode = Literal["status", "html", "short", "zeroed", "stall"]
+Mode = Literal["status", "html", "short", "zeroed", "corrupt", "stall", "drip", "reset"]
+
+PASSING: tuple[Mode, ...] = ("status", "stall", "drip", "reset")
+"""Modes that tell themselves apart from pixels, so that GDAL's own retries meet them."""
+
+HEADER_BYTES = 16384
+"""What GDAL asks for first; the header of a COG lies in it."""
+
+
+class Strikes(Protocol):
+    """Decides which requests go wrong, and how."""
+
+    mode: Mode
+    status: int
+
+    def strikes(self, path: str, span: str | None) -> bool:
+        """Tell whether a request for a range of ``path`` is hit, and count it."""
 
 
 @dataclass
@@ -26,13 +47,52 @@ class Fault:
     mode: Mode = "status"
     status: int = 503
     times: int | None = 1
+    hits: int = 0
+    """Requests hit so far."""
 
-    def strikes(self, path: str) -> bool:
+    def strikes(self, path: str, span: str | None) -> bool:
         """Tell whether this request is hit, and count it."""
         if self.part not in path or self.times == 0:
             return False
         if self.times is not None:
             self.times -= 1
+        self.hits += 1
+        return True
+
+
+@dataclass
+class Weather:
+    """Hits a ``share`` of the requests with a random mode of ``modes``.
+
+    What happens to the n-th request for a range of a path depends on ``seed`` alone, not on the
+    order in which workers ask; and a path is never hit more than ``at_most`` times in a row.
+    """
+
+    share: float
+    modes: Sequence[Mode]
+    seed: int
+    part: str = ""
+    at_most: int = 3
+    statuses: Sequence[int] = (429, 500, 502, 503, 504)
+    mode: Mode = "status"
+    status: int = 503
+    hits: Counter[str] = field(default_factory=Counter)
+    """Requests hit so far, by mode."""
+    _asked: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    _row: Counter[str] = field(default_factory=Counter)
+
+    def strikes(self, path: str, span: str | None) -> bool:
+        """Draw for this request; what was drawn stands in ``mode`` and ``status``."""
+        if self.part not in path:
+            return False
+        self._asked[path, span] += 1
+        draw = random.Random(f"{self.seed} {path} {span} {self._asked[path, span]}")
+        if draw.random() >= self.share or self._row[path] >= self.at_most:
+            self._row[path] = 0
+            return False
+        self._row[path] += 1
+        self.mode, self.status = draw.choice(list(self.modes)), draw.choice(list(self.statuses))
+        self.hits[self.mode] += 1
         return True
 
 
@@ -51,29 +111,58 @@ class RangeServer(Served):
     """Serves the files below ``folder`` at ``url``/<their path>.
 
     With a ``mint``, requests without one of its living tokens get 403. ``latency_s`` is waited
-    before each answer.
+    before each answer. ``stall_s`` is how long a stalled answer takes, ``drip_s`` the pause between
+    two bytes of a dripping one.
     """
 
-    def __init__(self, folder: Path, *, mint: Mint | None = None, latency_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mint: Mint | None = None,
+        latency_s: float = 0.0,
+        stall_s: float = 60.0,
+        drip_s: float = 0.2,
+    ) -> None:
         self.folder = folder.resolve()
         self.mint = mint
         self.latency_s = latency_s
-        self.faults: list[Fault] = []
+        self.stall_s = stall_s
+        self.drip_s = drip_s
+        self.faults: list[Strikes] = []
         self.seen: list[Seen] = []
         routes = [Route("/{path:path}", self._answer, methods=["GET", "HEAD"])]
-        super().__init__(Starlette(routes=routes))
+        super().__init__(_with_transport(Starlette(routes=routes)))
 
     def fail(
         self, part: str, mode: Mode = "status", status: int = 503, times: int | None = 1
     ) -> Fault:
         """Make requests fail whose path holds ``part``; returns the fault, to be taken back.
 
-        ``short`` cuts a body in two, ``zeroed`` blanks it, ``html`` is a log-in page with 200,
-        ``stall`` waits a minute before the answer; bodies are spoilt, HEAD is answered well.
+        ``short`` cuts a body in two, ``zeroed`` blanks it, ``corrupt`` flips bytes of it behind the
+        first 16 KiB (a file opens, its blocks are broken), ``html`` is a log-in page with 200,
+        ``stall`` waits ``stall_s`` before the answer, ``drip`` sends a byte every ``drip_s``,
+        ``reset`` breaks the connection in the middle of the body. Bodies are spoilt; HEAD is
+        answered well but for ``status``, ``html``, ``stall`` and ``reset``.
         """
         fault = Fault(part, mode, status, times)
         self.faults.append(fault)
         return fault
+
+    def weather(
+        self, share: float, modes: Sequence[Mode], seed: int = 0, part: str = "", at_most: int = 3
+    ) -> Weather:
+        """Hit a share of all requests (whose path holds ``part``) at random, always the same way.
+
+        For a soak; keep ``stall_s`` short then. Take it back with ``share = 0``.
+        """
+        fault = Weather(share, modes, seed, part, at_most)
+        self.faults.append(fault)
+        return fault
+
+    def statuses(self, part: str = "") -> list[int]:
+        """Return what paths holding ``part`` were answered with."""
+        return [one.status for one in list(self.seen) if part in one.path]
 
     async def _answer(self, request: Request) -> Response:
         if self.latency_s:
@@ -97,25 +186,64 @@ class RangeServer(Served):
         if not path.is_relative_to(self.folder) or not path.is_file():
             return PlainTextResponse("no such file", status_code=404)
         for fault in self.faults:
-            if fault.strikes(request.url.path):
-                return await self._fail(fault, path, request)
+            if fault.strikes(request.url.path, request.headers.get("range")):
+                return await self._fail(fault.mode, fault.status, path, request)
         return FileResponse(path, media_type="image/tiff")
 
-    async def _fail(self, fault: Fault, path: Path, request: Request) -> Response:
-        if fault.mode == "status":
-            return PlainTextResponse("on demand", status_code=fault.status)
-        if fault.mode == "html":
+    async def _fail(self, mode: Mode, status: int, path: Path, request: Request) -> Response:
+        if mode == "status":
+            return PlainTextResponse("on demand", status_code=status)
+        if mode == "html":
             return Response(b"<html>please log in</html>" * 20, media_type="text/html")
-        if fault.mode == "stall":
-            await asyncio.sleep(60)
-        if request.method == "HEAD":
+        if mode == "stall":
+            await asyncio.sleep(self.stall_s)
+        if mode == "stall" or (request.method == "HEAD" and mode != "reset"):
             return FileResponse(path, media_type="image/tiff")
         data = path.read_bytes()
         start, end = _range(request.headers.get("range"), len(data))
-        part = data[start:end]
-        part = bytes(len(part)) if fault.mode == "zeroed" else part[: len(part) // 2]
-        headers = {"content-range": f"bytes {start}-{start + len(part) - 1}/{len(data)}"}
-        return Response(part, status_code=206, headers=headers, media_type="image/tiff")
+        body = _spoilt(data[start:end], mode, start)
+        headers = {"content-range": f"bytes {start}-{start + len(body) - 1}/{len(data)}"}
+        if mode in ("drip", "reset"):
+            headers["content-length"] = str(len(body))
+            sent = self._drops(body) if mode == "drip" else _broken_off(body, request)
+            return StreamingResponse(sent, 206, headers=headers, media_type="image/tiff")
+        return Response(body, status_code=206, headers=headers, media_type="image/tiff")
+
+    async def _drops(self, body: bytes) -> AsyncIterator[bytes]:
+        for index in range(len(body)):
+            yield body[index : index + 1]
+            await asyncio.sleep(self.drip_s)
+
+
+def _spoilt(body: bytes, mode: Mode, start: int) -> bytes:
+    if mode == "zeroed":
+        return bytes(len(body))
+    if mode == "short":
+        return body[: len(body) // 2]
+    if mode == "corrupt":
+        flipped, sound = bytearray(body), max(0, HEADER_BYTES - start)
+        flipped[sound::7] = bytes(byte ^ 0xFF for byte in flipped[sound::7])
+        return bytes(flipped)
+    return body
+
+
+async def _broken_off(body: bytes, request: Request) -> AsyncIterator[bytes]:
+    """Send half of a body, then reset the connection (RST, not an orderly end)."""
+    yield body[: len(body) // 2]
+    transport = request.scope["transport"]
+    link = transport.get_extra_info("socket")
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _with_transport(app: AsgiApp) -> AsgiApp:
+    """Tell an app the connection it answers on, which ASGI does not."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        scope["transport"] = send.__self__.transport
+        await app(scope, receive, send)
+
+    return wrapped
 
 
 def _range(header: str | None, size: int) -> tuple[int, int]:

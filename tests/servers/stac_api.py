@@ -1,7 +1,7 @@
 """A STAC API on loopback: stac-fastapi with its items in a list.
 
 It searches by collection, area, dates and cloud cover, pages with next links (POST and GET), and
-misbehaves on demand: failing pages, wrong counts, endless or empty pages.
+misbehaves on demand: failing pages, wrong counts, endless, empty or overlapping pages.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class Behaviour:
     """Each page, the last too, leads to the first one again."""
     empty_pages: set[int] = field(default_factory=set)
     """Pages that bring no item but lead on."""
+    overlap: int = 0
+    """Items that each page but the first repeats from the one before, as when scenes come in while
+    a client pages."""
     next_host: str | None = None
     """Host put into next links."""
     ignores_dates_and_cloud: bool = False
@@ -93,10 +96,10 @@ class _Client(BaseCoreClient):
                 raise HTTPException(status_code=status, detail="on demand", headers=headers)
         found = [item for item in self.items if self._matches(item, asked)]
         size = min(how.page_items, int(asked.get("limit") or 10))
-        end = start + size
+        first, end = max(0, start - how.overlap), start + size
         page: Raw = {
             "type": "FeatureCollection",
-            "features": [] if number in how.empty_pages else found[start:end],
+            "features": [] if number in how.empty_pages else found[first:end],
             "links": [],
         }
         if how.tells_matched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+from collections import Counter
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -17,14 +18,17 @@ from tests.servers import Served
 class Mint:
     """Issues tokens and knows which of them are good; tests end them with :meth:`revoke`.
 
-    ``lifetime_s`` is what a token says of itself and, by this machine's clock, how long it lasts.
+    ``lifetime_s`` is what a token says of itself and, by this machine's clock, how long it lasts;
+    with ``uses``, it ends after that many requests already.
     """
 
-    def __init__(self, lifetime_s: float = 3600) -> None:
+    def __init__(self, lifetime_s: float = 3600, uses: int | None = None) -> None:
         self.lifetime_s = lifetime_s
+        self.uses = uses
         self.issued: list[str] = []
         """Containers that a token was asked for, in order."""
         self._good: dict[str, dt.datetime] = {}
+        self._used: Counter[str] = Counter()
 
     def issue(self, container: str) -> tuple[str, dt.datetime]:
         """Return a new token (a query string) and its end."""
@@ -35,9 +39,12 @@ class Mint:
         return f"se={end:%Y-%m-%dT%H:%M:%SZ}&sp=rl&sig={signature}", end
 
     def accepts(self, query: str) -> bool:
-        """Tell whether a query holds a token that has not ended."""
+        """Tell whether a query holds a token that has not ended, and count its use."""
         signature = (parse_qs(query).get("sig") or [""])[0]
         end = self._good.get(signature)
+        self._used[signature] += 1
+        if self.uses is not None and self._used[signature] > self.uses:
+            return False
         return end is not None and dt.datetime.now(dt.UTC) < end
 
     def revoke(self) -> None:
