@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from scanner.cli_told import tell_end, tell_plan, tell_start
+from scanner.ending import INTERRUPTED, Unbroken, interruptible, say
 from scanner.errors import AoiError, ConfigError, ScannerError
 from scanner.version import __version__
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from scanner.config import ScanConfig
     from scanner.run.pipeline import Run
 
-INTERRUPTED = 130
 UNEXPECTED = 3
 
 
@@ -118,7 +119,12 @@ class Cut(click.ParamType[float | str]):
 @click.option("--plan", is_flag=True, help="Tell what a scan would read and take; read no pixel.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml")
 @click.option("--fresh", is_flag=True, default=None, help="Throw away what the run folder holds.")
-@click.option("--strict", is_flag=True, default=None, help="Dropped scenes end with exit code 1.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="Exit code 1 where a scene was left out, or nothing was seen.",
+)
 @click.option("--debug", is_flag=True, help="Log more, and show tracebacks.")
 @click.version_option(__version__, prog_name="mining-scan")
 def command(config_file: Path | None, plan: bool, debug: bool, **options: Any) -> int:
@@ -144,7 +150,8 @@ def run_command(command: click.Command, name: str, args: Sequence[str] | None = 
     """Run a command line and exit; what ends it early is told on one line of stderr.
 
     Exit codes are those of ``scanner.errors``, 2 for a slip in the options, 3 for what nobody
-    thought of, 130 for Ctrl-C. With ``--debug`` among the arguments the traceback comes first.
+    thought of, 130 for Ctrl-C and SIGTERM. With ``--debug`` among the arguments the traceback comes
+    first.
 
     Args:
         command: what is run; the integer it returns is the exit code, ``None`` is 0.
@@ -152,11 +159,13 @@ def run_command(command: click.Command, name: str, args: Sequence[str] | None = 
         args: those of the process unless given.
     """
     args = list(sys.argv[1:] if args is None else args)
+    again = shlex.join([name, *(arg for arg in args if arg != "--fresh")])
+    interrupted = f"interrupted; resume with: {again}"
     try:
-        code = command.main(args, prog_name=name, standalone_mode=False)
+        with interruptible(interrupted):
+            code = command.main(args, prog_name=name, standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):  # click turns the one into the other
-        again = shlex.join([name, *(arg for arg in args if arg != "--fresh")])
-        click.echo(f"interrupted; resume with: {again}", err=True)
+        say(interrupted, err=True)
         code = INTERRUPTED
     except click.ClickException as error:
         text = f"{error.format_message().rstrip('.')}; see --help"
@@ -173,8 +182,8 @@ def _tell_error(name: str, error: Exception, text: str, args: Sequence[str], cod
     """Print an error on one line and return the exit code."""
     if "--debug" in args:
         lines = traceback.format_exception(error)
-        click.echo(_stripped("".join(lines)), err=True, nl=False)
-    click.echo(f"{name}: {' '.join(text.split())}", err=True)
+        say(_stripped("".join(lines)).rstrip(), err=True)
+    say(f"{name}: {' '.join(text.split())}", err=True)
     return code
 
 
@@ -191,14 +200,18 @@ def _run(config_file: Path | None, given: dict[str, Any], plan_only: bool) -> in
     from scanner.run.pipeline import prepare
 
     run = prepare(config)
-    _tell_start(run)
+    tell_start(run)
     if plan_only:
-        return _tell_plan(run)
-    _scan(run)
-    summary = run.finish()
-    _tell_end(run, summary)
+        tell_plan(run)
+        return 0
+    with run.alone():
+        _scan(run)
+        summary = run.finish()
+    tell_end(run, summary)
     failed = bool(summary["tiles"]["failed"])
-    strict = run.config.run.strict and bool(summary["dropped_items"] or summary["advice"])
+    strict = run.config.run.strict and bool(
+        summary["dropped_items"] or summary["advice"] or not summary["coverage_ha"]["clear"]
+    )
     return 1 if failed or strict else 0
 
 
@@ -233,74 +246,20 @@ def _settings(config_file: Path | None, given: dict[str, Any]) -> ScanConfig:
     return asked
 
 
-def _tell_start(run: Run) -> None:
-    from scanner.imagery.screen import solar_days
-
-    days = solar_days(run.found.items)
-    span = f"{days[0]} to {days[-1]}" if days else "no dates"
-    click.echo(
-        f"{run.aoi.name}: {run.aoi.area_km2:,.0f} km2, {len(run.tiles)} tiles, "
-        f"{len(run.found.items)} scenes, {span}, into {run.folder.path}"
-    )
-    if run.found.advice:
-        click.echo(run.found.advice, err=True)
-
-
-def _tell_plan(run: Run) -> int:
-    from scanner.run.plan import plan, tell_plan, write_plan
-
-    made = plan(run)
-    click.echo(tell_plan(made))
-    path = write_plan(made, run.folder.path)
-    click.echo(f"plan in {path}; the same command without --plan scans")
-    return 0
-
-
 def _scan(run: Run) -> None:
     from tqdm import tqdm
 
     todo = run.todo()
     if len(todo) < len(run.tiles):
-        click.echo(f"resuming: {len(run.tiles) - len(todo)} of {len(run.tiles)} tiles are done")
+        say(f"resuming: {len(run.tiles) - len(todo)} of {len(run.tiles)} tiles are done")
     km2 = {tile.tile_id: len(tile.cells) * 0.2304 for tile in todo}
     seen, mining = 0.0, 0
-    with tqdm(total=len(todo), unit="tile", disable=not todo) as bar:
+    err: Any = Unbroken(sys.stderr)
+    with tqdm(total=len(todo), unit="tile", disable=not todo, file=err) as bar:
         for report in run.scan(todo):
             seen += km2[report.tile_id]
             mining += report.mining
             bar.set_postfix_str(f"{seen:,.0f} km2, {mining} mining cells")
             bar.update()
             if not report:
-                tqdm.write(f"tile {report.tile_id} failed: {report.reason}", file=sys.stderr)
-
-
-def _tell_end(run: Run, summary: dict[str, Any]) -> None:
-    hectares = summary["coverage_ha"]
-    area = hectares["area"] or 1.0
-    click.echo(
-        f"{summary['detections']} sites, {summary['detected_ha']:,.1f} ha, "
-        f"at a score of {run.threshold:g} or more, relative to a prevalence of "
-        f"{100 * run.prevalence:g} % among the cells looked at\n"
-        f"coverage: {hectares['area']:,.0f} ha; "
-        + ", ".join(
-            f"{words} {100 * hectares[name] / area:.1f} %"
-            for name, words in (("clear", "seen clear"), ("unseen", "unseen"), ("failed", "failed"))
-        )
-    )
-    if dropped := summary["dropped_items"]:
-        click.echo(f"scenes left out: {len(dropped)}, the first since {dropped[0]['reason']}")
-    if without := summary["items_without_scl"]:
-        click.echo(f"scenes without SCL, taken as clear wherever they have data: {len(without)}")
-    if run.config.search.catalog == "demo":
-        _tell_demo(run)
-    click.echo(
-        f"results in {run.folder.path}: open report.html; detections.parquet, cells.parquet, "
-        "coverage.parquet and the rest are beside it"
-    )
-
-
-def _tell_demo(run: Run) -> None:
-    """Print planted mines against found ones; the demo's scenes are synthetic."""
-    from scanner.results.planted import planted_against_found
-
-    click.echo(planted_against_found(run.folder.path))
+                tqdm.write(f"tile {report.tile_id} failed: {report.reason}", file=err)

@@ -113,11 +113,20 @@ class RunConfig:
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Local worker processes; ``None`` takes one a core, as memory allows."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler, ``tcp://...`` or ``tls://...``."""
+    """Address of a running Dask scheduler, ``tls://...``, or ``tcp://...`` on this machine."""
+    tls_ca: Path | None = None
+    """PEM file of the authority that signed the certificates of a ``tls://`` cluster, all of them;
+    ``None`` takes Dask's own configuration (``distributed.comm.tls``), here and below."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate shown to the cluster."""
+    tls_key: Path | None = None
+    """PEM file of its key; ``None`` where ``tls_cert`` holds it as well."""
+    trusted_network: bool = False
+    """Take ``tcp://`` of other machines too: anyone on that network can run code on the workers."""
     fresh: bool = False
     """Throw away what an earlier run left in the folder."""
     strict: bool = False
-    """Dropped items and an empty catalog end with exit code 1 as well."""
+    """Dropped items, an empty catalog and ground never seen end with exit code 1 as well."""
     rasters: bool = True
     """Keep class map and true colour of every tile, about 2 MB each, for maps and reports."""
     tries: Annotated[int, Field(ge=1, le=10)] = 3

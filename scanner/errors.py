@@ -60,3 +60,7 @@ class ReadError(ScannerError):
 
 class OutputError(ScannerError):
     """The run folder could not be written, or holds something that is not ours."""
+
+
+class ClusterError(ScannerError):
+    """The workers, or their scheduler, are gone or cannot do the work."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +50,9 @@ _GEOPARQUET: Final = {
 }
 _PARQUET: Final = {"compression": "zstd", "compression_level": 15}
 
+ABSENT: Final = "is not there"
+"""Why a tile that was never finished must be done."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -85,22 +89,32 @@ class Parts:
             },
             "report": report,
         }
-        write_json(self.folder / f"{tile_id}.json", marker)
+        write_json(self._marker_path(tile_id), marker)
 
     def report(self, tile_id: str) -> dict[str, Any] | None:
         """Return the report of a finished tile, or ``None`` where it must be done (again)."""
-        try:
-            marker = self._marker(tile_id)
-            path = self.folder / f"{tile_id}.parquet"
-            if marker["run_id"] != self.run_id or marker["sha256"] != sha256(path):
-                return None
-            for name, told in marker["rasters"].items():  # their digests are checked when read
-                if self.raster_path(tile_id, name).stat().st_size != told["bytes"]:
-                    return None
-            report = marker["report"]
-        except (OSError, ValueError, KeyError, TypeError):  # absent, cut or not ours: do it again
-            return None
-        return dict(report)
+        marker = self._checked(tile_id)
+        return None if isinstance(marker, str) else dict(marker["report"])
+
+    def problem(self, tile_id: str) -> str | None:
+        """Return why a tile must be done (again), ``ABSENT`` where nothing of it stands.
+
+        Everything a tile left is read for it, the rasters too: to be asked once a run.
+        """
+        marker = self._checked(tile_id)
+        if isinstance(marker, str):
+            return marker
+        for name, told in marker["rasters"].items():
+            if sha256(self.raster_path(tile_id, name)) != told["sha256"]:
+                return f"was changed ({name})"
+        return None
+
+    def strangers(self, tile_ids: Container[str]) -> list[str]:
+        """Return the names in the folder that belong to none of these tiles."""
+        if not self.folder.is_dir():
+            return []
+        names = sorted(path.name for path in self.folder.iterdir())
+        return [name for name in names if name.partition(".")[0] not in tile_ids]
 
     def rasters(self, tile_id: str) -> dict[str, str]:
         """Return sha256 by name of a finished tile's rasters (``detection.rasters.RASTERS``)."""
@@ -114,8 +128,29 @@ class Parts:
         """Return the table of a finished tile."""
         return pq.read_table(self.folder / f"{tile_id}.parquet", schema=PART_SCHEMA)
 
+    def _checked(self, tile_id: str) -> dict[str, Any] | str:
+        """Return the marker of a tile that is whole (rasters by size), or why it is not."""
+        path = self.folder / f"{tile_id}.parquet"
+        try:
+            marker = self._marker(tile_id)
+            if marker["run_id"] != self.run_id:
+                return "belongs to another run"
+            if not isinstance(marker["report"], dict) or marker["sha256"] != sha256(path):
+                return "was changed"
+            for name, told in marker["rasters"].items():
+                if self.raster_path(tile_id, name).stat().st_size != told["bytes"]:
+                    return f"was cut ({name})"
+        except FileNotFoundError as error:  # a marker is written last
+            return ABSENT if error.filename == str(self._marker_path(tile_id)) else "is not whole"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return "cannot be read"
+        return marker
+
+    def _marker_path(self, tile_id: str) -> Path:
+        return self.folder / f"{tile_id}.json"
+
     def _marker(self, tile_id: str) -> dict[str, Any]:
-        marker = json.loads((self.folder / f"{tile_id}.json").read_text(encoding="utf-8"))
+        marker = json.loads(self._marker_path(tile_id).read_text(encoding="utf-8"))
         return dict(marker)
 
 
@@ -128,8 +163,10 @@ def sha256(path: Path) -> str:
 class GeoParquetWriter:
     """GeoParquet 1.1 in pieces: geopandas encodes each, so memory follows the piece, not the whole.
 
+    A context manager: the file appears when its block ends well.
+
     Args:
-        path: where the file appears when :meth:`close` is called.
+        path: where the file appears.
         schema: columns besides the geometry, in order; each piece is cast to it.
         bounds: (west, south, east, north) of all geometry to come, degrees.
         geometry_types: what may come, such as ``["Polygon"]``.
@@ -151,9 +188,9 @@ class GeoParquetWriter:
         if bounds is not None:
             column["bbox"] = list(bounds)
         fields = [*schema, encoded.schema.field("geometry"), encoded.schema.field("bbox")]
+        self._path = path
         self._schema = pa.schema(fields).with_metadata({b"geo": json.dumps(geo).encode()})
-        self._atomic = atomic_path(path)
-        self._writer = pq.ParquetWriter(self._atomic.__enter__(), self._schema, **_PARQUET)
+        self._open = ExitStack()
 
     def write(self, frame: gpd.GeoDataFrame) -> None:
         """Append the rows of ``frame``, one row group."""
@@ -161,16 +198,15 @@ class GeoParquetWriter:
             table = self._encode(frame).select(self._schema.names)
             self._writer.write_table(table.cast(self._schema))
 
-    def close(self, error: BaseException | None = None) -> None:
-        """Put the file in its place, or take it away where the run broke with ``error``."""
-        self._writer.close()
-        self._atomic.__exit__(type(error) if error else None, error, None)
-
     def __enter__(self) -> GeoParquetWriter:
+        with ExitStack() as stack:
+            scratch = stack.enter_context(atomic_path(self._path))
+            self._writer = stack.enter_context(pq.ParquetWriter(scratch, self._schema, **_PARQUET))
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.close(error)
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     @staticmethod
     def _encode(frame: gpd.GeoDataFrame) -> pa.Table:

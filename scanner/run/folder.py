@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from filelock import FileLock, Timeout
 
 from scanner.area.aoi import Aoi, read_aoi
-from scanner.config import RunConfig, ScanConfig, digest
-from scanner.errors import AoiError, ConfigError, OutputError
-from scanner.files import write_json, write_text
+from scanner.config import RunConfig, ScanConfig, SearchConfig
+from scanner.errors import AoiError, CatalogError, ConfigError, OutputError
+from scanner.files import SCRATCH, write_json, write_text
 from scanner.imagery.catalog import ItemSet, read_items, write_items
+from scanner.imagery.hrefs import allowed_for, api_url, check_href
 from scanner.results.publish import MADE
+from scanner.run.identity import identify
 
-ALGORITHM: Final = 1
-"""Raised when the same question may give other numbers; part of ``run_id``."""
+LOCK: Final = "run.lock"
+"""Held while a process works in the folder; it stays, since taking it away would free it twice."""
 
 OURS: Final = (
     "aoi.geojson",
     "config.toml",
     "items.json",
+    "identity.json",
     "run.json",
     "detections.parquet",
     "cells.parquet",
@@ -51,6 +57,11 @@ class RunFolder:
         return self.path / "items.json"
 
     @property
+    def identity(self) -> Path:
+        """What the run is the run of."""
+        return self.path / "identity.json"
+
+    @property
     def parts(self) -> Path:
         """Tile results."""
         return self.path / "parts"
@@ -74,7 +85,11 @@ class RunFolder:
 
     def frozen(self) -> ScanConfig | None:
         """Return the settings of the run that lives here, or ``None`` for a new folder."""
-        return ScanConfig.from_toml(self.config) if self.config.is_file() else None
+        return self.settings() if self.config.is_file() else None
+
+    def settings(self) -> ScanConfig:
+        """Return the settings of the run that lives here; ``ConfigError`` where none does."""
+        return ScanConfig.from_toml(self.config)
 
     def check(self, config: ScanConfig, aoi: Aoi) -> None:
         """Refuse settings or an area other than those frozen here (``ConfigError``, exit 2)."""
@@ -104,18 +119,66 @@ class RunFolder:
                 "another --out"
             )
 
-    def freeze(self, config: ScanConfig, aoi: Aoi, found: ItemSet) -> ScanConfig:
-        """Save area, items and settings, the settings last: a folder without them is a new one."""
+    def freeze(self, config: ScanConfig, aoi: Aoi, found: ItemSet, models: dict[str, str]) -> None:
+        """Save area, items, identity and settings; a folder without settings is a new one.
+
+        ``models`` are the digests of both, by kind.
+        """
         search = replace(config.search, date=_date(found))
         frozen = replace(config, search=search, run=RunConfig())  # how it ran is not what it is
         write_json(self.aoi, aoi.to_geojson())
         write_items(self.items, found)
+        identify(aoi, found, frozen, models, self.items).write(self.identity)
         write_text(self.config, frozen.to_toml())
-        return frozen
 
-    def restore_items(self) -> ItemSet:
-        """Return the frozen items."""
-        return read_items(self.items)
+    def restore_items(self, search: SearchConfig) -> ItemSet:
+        """Return the frozen items; ``ConfigError`` where one leads where ``search`` may not read.
+
+        The folder may have come from somebody else, so hosts are checked again, as in a search.
+        """
+        found = read_items(self.items)
+        root = self.path / "scenes" if search.catalog == "demo" else Path(search.catalog).parent
+        allowed = allowed_for(search, None if api_url(search) else root.resolve())
+        for item in found.items:
+            for href in {str(asset.get("href")) for asset in item.assets.values()}:
+                try:
+                    check_href(item.id, href, allowed, there=False)
+                except CatalogError as error:
+                    raise ConfigError(f"{self.items}: {error}, or use --fresh") from error
+        return found
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of the folder; ``ConfigError`` where one is at work in it."""
+        lock = FileLock(self.path / LOCK, blocking=False)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                f"{self.path}: another mining-scan is at work in this folder; wait for its end, "
+                "or give another --out"
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror or error}); give another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def sweep(self) -> None:
+        """Take away what writers that were killed left half written."""
+        for folder in (self.path, self.parts):
+            for left in folder.glob(f"{SCRATCH}*"):
+                try:
+                    if left.is_dir() and not left.is_symlink():
+                        shutil.rmtree(left)
+                    else:
+                        left.unlink(missing_ok=True)
+                except OSError as error:
+                    raise OutputError(f"{left}: cannot be removed ({error.strerror})") from error
 
 
 def run_folder(config: ScanConfig, aoi: Aoi) -> RunFolder:
@@ -124,34 +187,5 @@ def run_folder(config: ScanConfig, aoi: Aoi) -> RunFolder:
     return RunFolder(config.run.out or Path("runs") / stem)
 
 
-def run_identity(aoi: Aoi, found: ItemSet, config: ScanConfig, models: dict[str, str]) -> str:
-    """Return ``run_id``: the digest of area, items, models and pixel settings.
-
-    No clock, host, folder or worker count is in it, so the same question has the same id anywhere.
-    """
-    pixels: dict[str, Any] = asdict(config.pixels)
-    for name in ("segmenter", "classifier"):  # their digests count, not where they lie
-        pixels.pop(name)
-    items = [
-        [item.id, item.datetime.isoformat(), item.baseline, _flags(item.properties)]
-        for item in found.items
-    ]
-    return digest(
-        {
-            "algorithm": ALGORITHM,
-            "aoi": aoi.digest,
-            "items": items,
-            "models": models,
-            "pixels": pixels,
-        }
-    )
-
-
 def _date(found: ItemSet) -> str | None:
     return None if found.date == "../.." else found.date
-
-
-def _flags(properties: dict[str, Any]) -> str:
-    """What else decides an item's pixels: when it was made and whether the offset was taken out."""
-    names = ("updated", "s2:generation_time", "earthsearch:boa_offset_applied")
-    return json.dumps([properties.get(name) for name in names], sort_keys=True)

@@ -8,7 +8,9 @@ threshold changes makes its detections again from the parts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,13 +30,16 @@ from scanner.models.ref import classifier_ref, segmenter_ref
 from scanner.models.store import shipped
 from scanner.results.coverage import TileReport
 from scanner.results.finished import FinishedRun
-from scanner.results.outputs import Parts
+from scanner.results.outputs import ABSENT, Parts
 from scanner.results.publish import check_wanted, publish
 from scanner.run.cluster import open_client
-from scanner.run.folder import RunFolder, run_folder, run_identity
+from scanner.run.folder import RunFolder, run_folder
+from scanner.run.identity import Identity, identify
 from scanner.run.merge import merge_parts
 from scanner.run.submit import Submitter
 from scanner.run.tile import Models
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,8 +52,13 @@ class Run:
     found: ItemSet
     models: Models
     folder: RunFolder
-    run_id: str
+    identity: Identity
     failed: dict[str, TileReport] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """Digest of area, items, models and pixel settings."""
+        return self.identity.run_id
 
     @property
     def parts(self) -> Parts:
@@ -76,9 +86,30 @@ class Run:
         column = pa.array(moved, pa.float64(), from_pandas=True)  # NaN is null: never classified
         return part.set_column(part.schema.get_field_index("score"), "score", column)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the folder to this process while it scans and finishes, and clear up before.
+
+        Raises ``ConfigError`` where another is at work there, or started another run since.
+        """
+        with self.folder.alone():
+            Identity.read(self.folder.identity).check(self.identity, self.folder.path)
+            self.folder.sweep()
+            yield
+
     def todo(self) -> list[Tile]:
-        """Return the tiles without a complete part."""
-        return [tile for tile in self.tiles if self.parts.report(tile.tile_id) is None]
+        """Return the tiles without a whole part; what is not whole, or not ours, is named."""
+        problems = {tile.tile_id: self.parts.problem(tile.tile_id) for tile in self.tiles}
+        spoilt = [f"{tile} {why}" for tile, why in problems.items() if why and why != ABSENT]
+        if spoilt:
+            logger.warning(
+                "%s: %d parts are done again: %s", self.folder.parts, len(spoilt), _few(spoilt)
+            )
+        if strangers := self.parts.strangers(problems):
+            logger.warning(
+                "%s: not of this run, left alone: %s", self.folder.parts, _few(strangers)
+            )
+        return [tile for tile in self.tiles if problems[tile.tile_id]]
 
     def scan(self, todo: list[Tile] | None = None) -> Iterator[TileReport]:
         """Scan what is left to do, save each tile, yield its report; no cluster if all is done."""
@@ -127,6 +158,8 @@ class Run:
 def prepare(config: ScanConfig) -> Run:
     """Check area, models and folder, find the items (or take the frozen ones); read no pixel.
 
+    Nothing is thrown away or written before the search has answered.
+
     Raises ``AoiError``, ``ConfigError`` or ``ModelError`` for what the user must change,
     ``CatalogError`` or ``OutputError`` for what the environment refused.
     """
@@ -135,26 +168,29 @@ def prepare(config: ScanConfig) -> Run:
     models.classifier_card.cut(config.report.threshold)  # a name it has not is told before any work
     check_wanted(config.report)
     folder = run_folder(config, aoi)
-    if config.run.fresh:
-        folder.clear()
-    folder.check(config, aoi)
-    frozen = folder.frozen()
-    if frozen is None:
-        found = search_items(aoi, config.search, folder.path)
-        frozen = folder.freeze(config, aoi, found)
-    else:
-        found = folder.restore_items()
-    config = replace(config, search=frozen.search)
     digests = {"segmenter": models.segmenter.sha256, "classifier": models.classifier.sha256}
-    run_id = run_identity(aoi, found, config, digests)
-    return Run(config, aoi, tiles(aoi), found, models, folder, run_id)
+    if config.run.fresh or folder.frozen() is None:
+        found = search_items(aoi, config.search, folder.path)
+        with folder.alone():
+            if config.run.fresh:
+                folder.clear()
+            folder.check(config, aoi)  # another process may have begun here meanwhile
+            if folder.frozen() is None:
+                folder.freeze(config, aoi, found, digests)
+    folder.check(config, aoi)
+    config = replace(config, search=folder.settings().search)
+    found = folder.restore_items(config.search)
+    identity = identify(aoi, found, config, digests, folder.items)
+    Identity.read(folder.identity).check(identity, folder.path)
+    return Run(config, aoi, tiles(aoi), found, models, folder, identity)
 
 
 def scan(config: ScanConfig) -> Iterator[TileReport]:
     """Run everything: yields a report a tile, and writes the run folder before it ends."""
     run = prepare(config)
-    yield from run.scan()
-    run.finish()
+    with run.alone():
+        yield from run.scan()
+        run.finish()
 
 
 def load_models(config: ScanConfig) -> Models:
@@ -168,3 +204,9 @@ def load_models(config: ScanConfig) -> Models:
             f"scan cuts cells of {CELL_PX}; use it with mining-train detect, or give another"
         )
     return Models(segmenter, classifier, segmenter_card(config.pixels.segmenter)[1], card)
+
+
+def _few(names: list[str], most: int = 5) -> str:
+    """Name the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -36,7 +36,8 @@ from scanner.models.ref import ModelRef
 from scanner.results.coverage import TileReport
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.outputs import PART_SCHEMA
-from scanner.run.folder import RunFolder, run_identity
+from scanner.run.folder import RunFolder
+from scanner.run.identity import identify
 from scanner.run.merge import merge_parts
 from scanner.run.pipeline import Run
 from scanner.run.tile import Models
@@ -130,10 +131,10 @@ def make_run(
     found = ItemSet(tuple(_item(day, aoi) for day in days), (), span or "../..")
     pair = _models(models, prevalence)
     digests = {"segmenter": pair.segmenter.sha256, "classifier": pair.classifier.sha256}
-    run_id = run_identity(aoi, found, config, digests)
     home = RunFolder(folder)
-    run = Run(config, aoi, tiles(aoi), found, pair, home, run_id)
-    home.freeze(config, aoi, found)
+    home.freeze(config, aoi, found, digests)
+    identity = identify(aoi, found, config, digests, home.items)
+    run = Run(config, aoi, tiles(aoi), found, pair, home, identity)
     failed, without_items = set(failed), set(without_items)
     for tile in run.tiles:
         if tile.tile_id in failed:

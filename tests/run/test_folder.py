@@ -6,11 +6,12 @@ import pytest
 import shapely
 
 from scanner.area.aoi import Aoi
-from scanner.config import ScanConfig
+from scanner.config import ScanConfig, SearchConfig
 from scanner.errors import ConfigError
 from scanner.imagery.catalog import ItemSet
 from scanner.imagery.item import Item
-from scanner.run.folder import RunFolder, run_folder, run_identity
+from scanner.run.folder import RunFolder, run_folder
+from scanner.run.identity import run_identity
 
 AOI = Aoi("here", shapely.box(-55, -7, -54.9, -6.9))
 FOUND = ItemSet((), (), "2024-01-01/2024-06-30")
@@ -20,12 +21,12 @@ MODELS = {"segmenter": "a", "classifier": "b"}
 def test_freeze_and_restore(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert folder.frozen() is None
-    folder.freeze(ScanConfig().with_values(fresh=True, workers=3), AOI, FOUND)
+    folder.freeze(ScanConfig().with_values(fresh=True, workers=3), AOI, FOUND, MODELS)
     frozen = folder.frozen()
     assert frozen.search.date == "2024-01-01/2024-06-30"
     assert not frozen.run.fresh, "a later call must not start over by itself"
     assert frozen.run.workers is None
-    assert folder.restore_items() == FOUND
+    assert folder.restore_items(SearchConfig()) == FOUND
     folder.check(ScanConfig(), AOI)  # no date asked: the frozen one counts
 
 
@@ -40,14 +41,14 @@ def test_freeze_and_restore(tmp_path):
 )
 def test_other_settings_are_refused_by_name(tmp_path, change, named):
     folder = RunFolder(tmp_path)
-    folder.freeze(ScanConfig(), AOI, FOUND)
+    folder.freeze(ScanConfig(), AOI, FOUND, MODELS)
     with pytest.raises(ConfigError, match=rf"{named}.*--fresh"):
         folder.check(ScanConfig().with_values(**change), AOI)
 
 
 def test_report_and_run_settings_may_change(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.freeze(ScanConfig(), AOI, FOUND)
+    folder.freeze(ScanConfig(), AOI, FOUND, MODELS)
     folder.check(ScanConfig().with_values(threshold=0.9, min_clear=0.1, workers=7), AOI)
 
 

@@ -22,11 +22,13 @@ from scanner.models.ref import classifier_ref, segmenter_ref
 from scanner.results.coverage import TileReport
 from scanner.results.outputs import PART_SCHEMA
 from scanner.run.folder import RunFolder
+from scanner.run.identity import Identity
 from scanner.run.merge import merge_parts
 from scanner.run.pipeline import Run, prepare
 from scanner.run.tile import Models
 
 AOI = Aoi("here", shapely.box(-55, -7, -54.98, -6.98))
+IDENTITY = Identity("id", {"segmenter": "a", "classifier": "b"}, "items")
 PREVALENCE = 0.2
 
 
@@ -50,8 +52,10 @@ def models(tiny_models):
 def run(models, tmp_path):
     """A run whose tiles are done: one cell in three was never classified."""
     every = tiles(AOI)
-    made = Run(ScanConfig(), AOI, every, ItemSet((), ()), models, RunFolder(tmp_path / "run"), "id")
-    made.folder.freeze(made.config, AOI, made.found)
+    made = Run(
+        ScanConfig(), AOI, every, ItemSet((), ()), models, RunFolder(tmp_path / "run"), IDENTITY
+    )
+    made.folder.freeze(made.config, AOI, made.found, IDENTITY.models)
     for tile in every:
         rows, cols = np.array(tile.cells).T
         n = len(rows)
