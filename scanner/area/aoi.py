@@ -267,4 +267,6 @@ def _rounded(geometry: BaseGeometry) -> Any:
     shape = shapely.set_precision(shapely.force_2d(geometry), PRECISION_DEG)
     shape = shapely.set_precision(shape, 0)  # the grid is the digest's; overlays stay exact
     shape = shapely.normalize(shapely.transform(shape, lambda c: c + 0.0))  # no -0.0
-    return shapely.orient_polygons(shape)
+    parts = shapely.get_parts(shape)
+    one = parts[0] if len(parts) == 1 else shape  # one polygon is none of several
+    return shapely.orient_polygons(one)

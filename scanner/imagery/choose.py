@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import shapely
+import shapely.errors
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from scanner.errors import ScannerError
 from scanner.imagery.bands import COMMON_NAMES
 from scanner.imagery.hrefs import Allowed, check_href, strip_secrets, unsigned
 from scanner.imagery.item import Item
-from scanner.imagery.snapshot import Dropped
+from scanner.imagery.snapshot import MAX_DEPTH, MAX_ID, Dropped, depth
 
 REQUIRED: Final = ("B02", "B03", "B04")
 """Bands without which an item is of no use (the shipped models run on these alone)."""
@@ -31,6 +36,12 @@ Catalogs round the sensing time differently; the satellite returns after ten day
 
 SAME_SHARE: Final = 0.9
 """Footprints that share this part of their union show the same ground; below, both are kept."""
+
+YEARS: Final = (1970, 2199)
+"""Sensing times outside are no times of a satellite, and some do not fit ``datetime64[ns]``."""
+
+GRID: Final = {"proj:bbox": (4,), "proj:shape": (2,), "proj:transform": (6, 9)}
+"""Members that tell an asset's grid, and how many numbers each holds."""
 
 Span = tuple[dt.date, dt.date]
 
@@ -62,17 +73,24 @@ class Chooser:
             _check(item, self.allowed)
         except ScannerError as error:
             self.drop(item.id, str(error))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            shapely.errors.ShapelyError,
+        ) as error:
             self.drop(item.id, f"item {item.id}: not a STAC item ({error!r})")
         else:
             self._keep(item)
 
     def _keep(self, item: Item) -> None:
-        known = self.kept.get(item.id)
-        if known is None:
-            self.kept[item.id] = item
-        elif known.raw != item.raw:
-            self.drop(item.id, f"item {item.id}: listed twice and not alike; the first is taken")
+        known = self.kept.setdefault(item.id, item)
+        if known.raw != item.raw:
+            self.kept[item.id] = max(known, item, key=_rank_and_text)  # whichever came first
+            self.drop(item.id, f"item {item.id}: listed twice and not alike; the later is taken")
 
     def drop(self, item_id: str, reason: str, *, superseded: bool = False) -> None:
         """Note that an item is left out; texts become one printable line."""
@@ -119,21 +137,57 @@ def pruned(item: Item, locate: Callable[[str], str] = str) -> Item:
     ]
     raw = {**item.raw, "assets": assets, "links": links[:1]}
     raw["properties"] = {k: v for k, v in item.properties.items() if k != "msft:expiry"}
+    if depth(raw) > MAX_DEPTH:  # copying and writing it would end the run, not the item
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     json.dumps(raw, allow_nan=False)  # refuses NaN and Infinity, which items.json could not hold
     return Item(raw)
 
 
 def _check(item: Item, allowed: Allowed) -> None:
     """Raise for an item that a later step could not read."""
-    if not isinstance(item.raw.get("id"), str) or not 0 < len(item.id) <= 300:
-        raise ValueError("its id is no text of 1 to 300 characters")
+    if not isinstance(item.raw.get("id"), str) or not 0 < len(item.id) <= MAX_ID:
+        raise ValueError(f"its id is no text of 1 to {MAX_ID} characters")
     item.id.encode()  # half a surrogate pair is JSON, but no file takes it
     missing = [band for band in REQUIRED if not item.href(band)]
     if missing:
         raise ValueError(f"has no asset for {', '.join(missing)}")
-    _ = item.epsg, item.datetime, item.footprint
+    _ = item.footprint, item.granule
+    for moment in item.interval:
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            raise ValueError(f"its year is {moment.year}")
+    if not _is_crs(item.epsg):
+        raise ValueError(f"EPSG:{item.epsg} is no CRS")
+    for told in (item.properties, *item.assets.values()):
+        _check_grid(told)
     for asset in item.assets.values():
         check_href(item.id, asset["href"], allowed)
+
+
+def _check_grid(told: dict[str, Any]) -> None:
+    """Raise where ``proj:`` tells a grid that is none: the engines work with what it says."""
+    for name, sizes in GRID.items():
+        value = told.get(name)
+        listed = isinstance(value, list) and len(value) in sizes and all(map(_is_number, value))
+        if value is not None and not listed:
+            raise ValueError(f"{name} is not {sizes[0]} numbers")
+    if any(v != int(v) or v < 1 for v in told.get("proj:shape") or ()):
+        raise ValueError("proj:shape is not two whole numbers above 0")
+    if transform := told.get("proj:transform"):
+        a, b, _, d, e, _ = transform[:6]
+        if a * e == b * d:
+            raise ValueError("proj:transform has pixels without area")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e9  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=256)
+def _is_crs(epsg: int) -> bool:
+    try:
+        return CRS.from_epsg(epsg) is not None
+    except (CRSError, OverflowError):
+        return False
 
 
 def without_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Dropped]]:
@@ -181,10 +235,15 @@ def _same(one: Item, other: Item) -> bool:
     return bool(shared >= SAME_SHARE * union)
 
 
+def _rank_and_text(item: Item) -> tuple[Any, str]:
+    return _rank(item), json.dumps(item.raw, sort_keys=True)
+
+
 def _rank(item: Item) -> tuple[tuple[int, ...], str, str]:
     """Sort key: processing baseline, processing time, id."""
-    digits = (item.baseline or "").split(".")
-    baseline = tuple(int(part) for part in digits) if all(d.isdigit() for d in digits) else ()
+    told = item.baseline or ""
+    numbers = re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})*", told)
+    baseline = tuple(int(part) for part in told.split(".")) if numbers else ()
     properties = item.properties
     made = properties.get("s2:generation_time") or properties.get("created") or ""
     return baseline, str(made), item.id

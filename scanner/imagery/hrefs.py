@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from scanner.config import SearchConfig
@@ -39,6 +39,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 """Names of this machine; plain http is taken from these."""
 
 _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<rest>[^\s\"'<>|\\^`{}\]]+)")
+_USER = re.compile(r"//[^/]*@")
 _BARE_SECRET = re.compile(
     r"(?i)\b(sig|token|access_token|api_key|apikey|subscription-key|x-amz-signature"
     r"|x-amz-credential|x-amz-security-token|key|password)=[^\s&\"'<>)]+"
@@ -132,18 +133,27 @@ def allowed_for(search: SearchConfig, root: Path | None = None) -> Allowed:
     return Allowed((*known, *search.hosts), root)
 
 
-def check_href(item_id: str, href: str, allowed: Allowed) -> None:
-    """Refuse (``CatalogError`` naming item, fact and fix) an absolute href that may not be read."""
+def check_href(item_id: str, href: str, allowed: Allowed, *, there: bool = True) -> None:
+    """Refuse (``CatalogError`` naming item, fact and fix) an absolute href that may not be read.
+
+    ``there=False`` takes files that are allowed but gone, of which reading tells.
+    """
     shown = strip_secrets(href)[:200]
     if not is_remote(href):
-        _check_file(item_id, href, allowed)
+        _check_file(item_id, href, allowed, there)
         return
     try:
         parts = urlsplit(href)
         scheme, host, port = parts.scheme.lower(), (parts.hostname or "").lower(), parts.port
     except ValueError as error:
         raise CatalogError(f"item {item_id}: {shown} is no address ({error})") from error
-    if scheme not in ("http", "https") or not host or parts.username or parts.password:
+    plain = re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host)  # a reader may end others elsewhere
+    if (
+        scheme not in ("http", "https")
+        or not plain
+        or "@" in parts.netloc
+        or not href.isprintable()
+    ):
         raise CatalogError(
             f"item {item_id}: {shown} is not a plain https address; "
             "use a catalog that offers its pixels over https"
@@ -158,7 +168,7 @@ def check_href(item_id: str, href: str, allowed: Allowed) -> None:
         raise CatalogError(f"item {item_id}: {shown} does not end in {', '.join(SUFFIXES)}")
 
 
-def _check_file(item_id: str, href: str, allowed: Allowed) -> None:
+def _check_file(item_id: str, href: str, allowed: Allowed, wanted: bool) -> None:
     path = Path(href)
     if allowed.root is None:
         raise CatalogError(
@@ -167,7 +177,7 @@ def _check_file(item_id: str, href: str, allowed: Allowed) -> None:
         )
     try:
         inside = path.resolve().is_relative_to(allowed.root.resolve())
-        there = inside and path.is_file()
+        there = inside and (path.is_file() or not wanted)
     except (OSError, ValueError, RuntimeError) as error:
         raise CatalogError(f"item {item_id}: {href[:200]!r} is no path ({error})") from error
     if not inside:
@@ -201,13 +211,7 @@ def unsigned(href: str) -> str:
     All of the query goes: which of its parts is a secret differs with every host, and pixels that
     need one to be found are not supported.
     """
-    if not is_remote(href):
-        return href
-    try:
-        parts = urlsplit(href)
-    except ValueError:
-        return href.partition("?")[0]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return re.split("[?#]", href, maxsplit=1)[0] if is_remote(href) else href
 
 
 def strip_secrets(text: str) -> str:
@@ -217,8 +221,7 @@ def strip_secrets(text: str) -> str:
 
 def _without_query(match: re.Match[str]) -> str:
     rest, mark, _ = match["rest"].partition("?")
-    rest = rest.partition("#")[0]
-    host, slash, path = rest.partition("/")
+    rest = _USER.sub("//", "//" + rest.partition("#")[0])  # one address may hang on another
     closing = match["rest"][-1] if mark and match["rest"][-1] in ").,;:" else ""
     mark = "?***" if mark else ""
-    return f"{match['scheme']}://{host.rpartition('@')[2]}{slash}{path}{mark}{closing}"
+    return f"{match['scheme']}:{rest}{mark}{closing}"

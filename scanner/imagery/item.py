@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import shapely
 import shapely.errors
 import shapely.geometry
@@ -22,6 +23,12 @@ from shapely.geometry.base import BaseGeometry
 
 from scanner.errors import CatalogError
 from scanner.imagery.bands import COMMON_NAMES
+
+MAX_CORNERS: Final = 1_000
+"""Positions a footprint may have; Sentinel-2's have a dozen."""
+
+MAX_REPAIRED: Final = 50
+"""Positions of one that crosses itself: repairing a tangle of 300 takes 20 seconds."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,20 @@ class Item:
     @property
     def id(self) -> str:
         """Name of the item, as the catalog gives it: any text, never to be used in a path."""
-        return str(self.raw.get("id", ""))
+        name = self.raw.get("id", "")
+        return str(name) if isinstance(name, str | int | float) else ""
+
+    @property
+    def _name(self) -> str:
+        """The id as a message may show it: on one line, not endless."""
+        return _line(self.id, 300)
 
     @property
     def properties(self) -> dict[str, Any]:
         """The ``properties`` member."""
         properties = self.raw.get("properties")
         if not isinstance(properties, dict):
-            raise CatalogError(f"item {self.id}: has no properties; not a STAC item")
+            raise CatalogError(f"item {self._name}: has no properties; not a STAC item")
         return properties
 
     @cached_property
@@ -65,29 +78,33 @@ class Item:
             moment = dt.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
             moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
             return moment.astimezone(dt.UTC)
-        except (ValueError, OverflowError) as error:
-            raise CatalogError(f"item {self.id}: datetime {text!r} is not ISO 8601") from error
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise CatalogError(
+                f"item {self._name}: datetime {_told(text)} is not ISO 8601"
+            ) from error
 
     @cached_property
     def footprint(self) -> BaseGeometry:
         """Where the item has data: polygon in EPSG:4326 (lon, lat)."""
         try:
-            geometry: BaseGeometry = shapely.make_valid(
-                shapely.geometry.shape(self.raw["geometry"])
-            )
+            with np.errstate(all="ignore"):  # numbers that are none are told below
+                drawn = shapely.geometry.shape(self.raw["geometry"])
+            if problem := _unfit(drawn):
+                raise ValueError(problem)
+            geometry: BaseGeometry = shapely.make_valid(drawn)
         except (
-            KeyError,
+            LookupError,
             TypeError,
             ValueError,
             AttributeError,
+            ArithmeticError,
+            RecursionError,
             shapely.errors.ShapelyError,
         ) as error:
-            raise CatalogError(f"item {self.id}: has no usable geometry ({error})") from error
-        if geometry.area == 0 or not all(math.isfinite(v) for v in geometry.bounds):
-            raise CatalogError(f"item {self.id}: its geometry has no area or is not finite")
-        xmin, ymin, xmax, ymax = geometry.bounds
-        if xmin < -180 or ymin < -90 or xmax > 180 or ymax > 90:
-            raise CatalogError(f"item {self.id}: its geometry reaches beyond 180/90 degrees")
+            told = _line(str(error), 100)
+            raise CatalogError(f"item {self._name}: has no usable geometry ({told})") from error
+        if geometry.area == 0:
+            raise CatalogError(f"item {self._name}: its geometry has no area")
         return geometry
 
     @cached_property
@@ -107,9 +124,9 @@ class Item:
             code = (32600 if granule[2] >= "N" else 32700) + int(granule[:2])
         try:
             return int(code)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise CatalogError(
-                f"item {self.id}: no proj:epsg, proj:code or MGRS tile; its CRS is unknown"
+                f"item {self._name}: no proj:epsg, proj:code or MGRS tile; its CRS is unknown"
             ) from error
 
     @property
@@ -132,8 +149,10 @@ class Item:
         value = self.properties.get("eo:cloud_cover")
         try:
             return None if value is None else float(value)
-        except (TypeError, ValueError) as error:
-            raise CatalogError(f"item {self.id}: eo:cloud_cover {value!r} is no number") from error
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CatalogError(
+                f"item {self._name}: eo:cloud_cover {_told(value)} is no number"
+            ) from error
 
     @property
     def baseline(self) -> str | None:
@@ -195,7 +214,33 @@ class Item:
         return Item(raw)
 
 
+def _unfit(drawn: BaseGeometry) -> str | None:
+    """Return why a geometry is no footprint in degrees that can be repaired quickly."""
+    positions = shapely.get_coordinates(drawn)
+    if len(positions) > MAX_CORNERS:
+        return f"it has {len(positions):,} positions, more than {MAX_CORNERS:,}"
+    if not (np.abs(positions) <= (180, 90)).all():
+        return "it reaches beyond 180/90 degrees, or is not finite"
+    if len(positions) > MAX_REPAIRED and not shapely.is_valid(drawn):
+        return "it crosses itself"
+    return None
+
+
+def _line(text: str, size: int) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:size])
+
+
+def _told(value: object) -> str:
+    """Return a value from outside as a message may show it: short, and never by recursion."""
+    if isinstance(value, str | int | float):
+        return repr(value)[:100]
+    return f"of type {type(value).__name__}"
+
+
 def _pixel_size(asset: dict[str, Any]) -> float:
     """Return the metres of a pixel where the asset tells them, else infinity (sorts last)."""
     size = asset.get("gsd")
-    return float(size) if isinstance(size, int | float) else math.inf
+    try:
+        return float(size) if isinstance(size, int | float) else math.inf
+    except OverflowError:
+        return math.inf

@@ -16,6 +16,12 @@ from scanner.imagery.item import Item
 MAX_BYTES: Final = 1_000_000_000
 """Size of an ItemCollection file from which it is refused (50,000 items of ours take half)."""
 
+MAX_ID: Final = 300
+"""Characters of an item's id."""
+
+MAX_DEPTH: Final = 50
+"""Deepest nesting of an item; the geometry of a multipolygon takes 6."""
+
 _MEMBER: Final = "mining_scan"
 
 
@@ -64,7 +70,7 @@ def read_items(path: Path) -> ItemSet:
         document = read_json(path, OutputError)
         about = document[_MEMBER]
         return ItemSet(
-            tuple(Item(raw) for raw in document["features"] if raw["id"]),
+            tuple(_item(raw) for raw in document["features"]),
             tuple(
                 Dropped(str(one["id"]), str(one["reason"]), one["superseded"] is True)
                 for one in about["dropped"]
@@ -72,8 +78,33 @@ def read_items(path: Path) -> ItemSet:
             str(about["date"]),
             None if about["advice"] is None else str(about["advice"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise OutputError(f"{path}: is not a run's list of items; use --fresh") from error
+
+
+def _item(raw: Any) -> Item:
+    """Return an item of a snapshot; ``TypeError`` where its form is not one that we wrote."""
+    assets = raw.get("assets", {}) if isinstance(raw, dict) else None
+    whole = (
+        isinstance(assets, dict)
+        and all(isinstance(a, dict) and isinstance(a.get("href"), str) for a in assets.values())
+        and isinstance(raw.get("properties"), dict)
+        and isinstance(raw.get("id"), str)
+        and 0 < len(raw["id"]) <= MAX_ID
+        and depth(raw) <= MAX_DEPTH
+    )
+    if not whole:
+        raise TypeError("no item")
+    return Item(raw)
+
+
+def depth(value: object) -> int:
+    """Return how deep lists and objects are nested in a JSON value."""
+    levels, here = 0, [value]
+    while here := [one for one in here if isinstance(one, dict | list)]:
+        levels += 1
+        here = [v for one in here for v in (one.values() if isinstance(one, dict) else one)]
+    return levels
 
 
 def read_json(path: Path, refuse: Callable[[str], Exception] = ConfigError) -> dict[str, Any]:

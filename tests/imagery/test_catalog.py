@@ -190,9 +190,11 @@ def test_ids_are_text_and_nothing_else(listed: Callable[..., SearchConfig]) -> N
 
 def test_one_id_listed_twice(listed: Callable[..., SearchConfig]) -> None:
     assert search_items(AOI, listed([item(1), item(1)])).dropped == ()
-    found = search_items(AOI, listed([item(1, name="A"), item(2, name="A")]))
-    assert [one.datetime.day for one in found.items] == [1]
-    assert "listed twice" in found.dropped[0].reason
+    pair = [item(1, name="A"), item(2, name="A", **{"s2:processing_baseline": "05.11"})]
+    for order in (pair, pair[::-1]):
+        found = search_items(AOI, listed(order))
+        assert [one.datetime.day for one in found.items] == [2]
+        assert "listed twice" in found.dropped[0].reason
 
 
 def test_a_single_item_and_a_collection_of_choice(
