@@ -156,8 +156,8 @@ class ScanConfig:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read ({error}); give a TOML file") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: not TOML ({error}); correct that line") from error
+        except (ValueError, RecursionError) as error:  # also numbers too long, nesting too deep
+            raise ConfigError(f"{path}: not TOML ({_shown(error)}); correct that line") from error
         return scan_config(raw, source=str(path))
 
     def to_toml(self) -> str:
@@ -183,8 +183,16 @@ def scan_config(raw: dict[str, Any], source: str = "settings") -> ScanConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        got = first.get("input")
-        raise ConfigError(f"{source}: {where} = {got!r}: {first['msg']}; correct it") from error
+        told = f"{_shown(where)} = {_shown(repr(first.get('input')))}: {first['msg']}"
+        raise ConfigError(f"{source}: {told}; correct it") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: a value is nested too deeply; correct it") from error
+
+
+def _shown(value: object) -> str:
+    """Return a text from a file as part of one printable line."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def digest(value: Any) -> str:

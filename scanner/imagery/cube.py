@@ -237,12 +237,13 @@ def _load_stackstac(
 ) -> Any:
     dtype = np.dtype(DTYPES.get(bands[0], "uint16"))
     box = geobox.boundingbox
+    bounds = (box.left, box.bottom, box.right, box.top)
     return stackstac.stack(
-        items,
+        [_reaching(item, geobox.crs.epsg, bounds) for item in items],
         assets=bands,
         epsg=geobox.crs.epsg,
         resolution=abs(geobox.resolution.x),
-        bounds=(box.left, box.bottom, box.right, box.top),
+        bounds=bounds,
         snap_bounds=False,
         resampling=Resampling.nearest,
         chunksize=(-1, -1, chunk, chunk),
@@ -257,6 +258,20 @@ def _load_stackstac(
         errors_as_nodata=(),
         reader=_Reader,
     ).data
+
+
+def _reaching(item: dict[str, Any], epsg: int, bounds: tuple[float, ...]) -> dict[str, Any]:
+    """Return an item that tells of the cube's own extent as its grid.
+
+    stackstac leaves out, or takes for nodata without opening it, what by its ``proj:`` members lies
+    elsewhere; but where pixels lie the file itself says best.
+    """
+    assets = {
+        band: {k: v for k, v in asset.items() if not k.startswith("proj:")}
+        for band, asset in item["assets"].items()
+    }
+    told = {"datetime": item["properties"]["datetime"], "proj:epsg": epsg, "proj:bbox": bounds}
+    return item | {"properties": told, "assets": assets}
 
 
 def _load_odc(
