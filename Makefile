@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ := geojson unzip answer items collection cube config card hrefs vectors
+SECONDS ?= 300
 
-.PHONY: demo test test-slow test-browser lint bench picture lock clean
+.PHONY: demo test test-slow test-browser lint audit soak bench picture lock clean
 
 demo: $(READY)  ## scan the built-in synthetic scenes, print planted against found mines
 	$(BIN)/mining-scan aois/demo.geojson --catalog demo --out runs/demo
@@ -25,6 +27,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml scanner training
+
+audit: $(READY)  ## known flaws of the locked packages, where their database is reached
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+
+soak: $(READY)  ## 520 tiles with random faults and kills, then each parser fuzzed: two hours
+	$(BIN)/python -m tests.benchmarks.soak --tiles 520 --seed 1 --out build/soak.md
+	@for target in $(FUZZ); do $(BIN)/python -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
 bench: $(READY)  ## measured recall, seams and memory; figures are kept in docs/measurements.md
 	$(BIN)/python -m tests.benchmarks.planted_scars

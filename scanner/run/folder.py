@@ -184,6 +184,8 @@ class RunFolder:
 def run_folder(config: ScanConfig, aoi: Aoi) -> RunFolder:
     """Return the folder of a run: ``--out``, or ``runs/<AOI file stem>``."""
     stem = config.aoi.stem if config.aoi else aoi.slug
+    if not stem.strip(".") or not stem.isprintable():  # "...geojson" would be runs/..
+        stem = aoi.slug
     return RunFolder(config.run.out or Path("runs") / stem)
 
 
