@@ -135,6 +135,7 @@ OPTIONS = [
     (["aoi.geojson", "--date", "2024-07-01/2024-06-01"], "--date 2024-06-01/2024-07-01"),
     (["aoi.geojson", "--workers", "0"], "workers = 0"),
     (["aoi.geojson", "--workers", "-1"], "workers = -1"),
+    (["aoi.geojson", "--workers", "10000"], "workers = 10000"),
     (["aoi.geojson", "--workers", "many"], "--workers"),
     (["aoi.geojson", "--threshold", "2"], "threshold = 2"),
     (["aoi.geojson", "--threshold", "nan"], "threshold = nan"),

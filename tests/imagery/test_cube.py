@@ -57,6 +57,18 @@ def test_own_grid_gives_the_pixels_unchanged(item, engine):
     np.testing.assert_array_equal(got[1], bands["B02"])
 
 
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+@pytest.mark.parametrize("told", [[603_000, 9_297_000, 605_000, 9_299_000], [0, 0, 10, 10]])
+def test_where_pixels_lie_the_file_says_not_the_item(item, engine, told):
+    """stackstac leaves out what by its ``proj:`` members lies elsewhere, and then names no item."""
+    one, bands = item
+    one.raw["properties"]["proj:bbox"] = told
+    for asset in one.raw["assets"].values():
+        del asset["proj:shape"], asset["proj:transform"]
+    cube = load_cube([one], box(600_000, 9_300_000, 50, 50), ("B04",), engine=engine, env=ENV)
+    np.testing.assert_array_equal(cube.compute().values[0, 0], bands["B04"][:50, :50])
+
+
 def test_the_trap_is_real_without_proj_epsg(item):
     """What this module guards against: without ``proj:epsg`` stackstac takes another extent."""
     one, bands = item
