@@ -25,15 +25,16 @@ from typing import Any, Final
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyproj import Geod
 
 from scanner.area.geojson import shown
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, RunError
 from scanner.files import write_text
+from scanner.results.changes.change_table import FILE, FOLDER, changes_of, read_changes
+from scanner.results.csv_files import harmless
 from scanner.results.finished import FinishedRun
+from scanner.results.formats.overlays import overlays_of
 
 DOUBT: Final = 0.1
 DOUBT_THERE: Final = 0.25
@@ -66,7 +67,6 @@ COLUMNS: Final = (
 """Columns of a ranking besides ``geometry``; ``distance_km`` is to the nearest pick above."""
 
 _GEOD: Final = Geod(ellps="WGS84")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def rank_sites(run: FinishedRun, budget: int, changes: Path | None = None) -> gpd.GeoDataFrame:
@@ -82,6 +82,7 @@ def rank_sites(run: FinishedRun, budget: int, changes: Path | None = None) -> gp
 
     Raises:
         ConfigError: ``changes`` holds no comparison of this run, or the budget is none.
+        RunError: ``overlays.parquet`` of the run cannot be read.
     """
     if budget < 1:
         raise ConfigError(f"--budget {budget}: nothing to pick; give 1 or more")
@@ -226,23 +227,22 @@ def _view_words(days: int) -> str:
 
 def _compared(run: FinishedRun, folder: Path | None) -> pd.DataFrame:
     """Return what became of each detection of the run, by ``detection_id``."""
-    path = (folder or run.path / "changes") / "changes.parquet"
     names = ["detection_id", *COMPARED]
-    if folder is None and not path.is_file():
-        return pd.DataFrame(columns=names)
+    where = folder or run.path / FOLDER
     try:
-        columns = [*COMPARED, "detection_ids_new", "run_new"]
-        table = pq.read_table(path, columns=columns).to_pandas(date_as_object=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
+        table = changes_of(run) if folder is None else read_changes(folder / FILE)
+    except RunError as error:
         raise ConfigError(
-            f"{folder or path.parent}: holds no changes.parquet that can be read; give the --out "
-            "of mining-report compare"
+            f"{where}: holds no {FILE} that can be read; give the --out of mining-report compare"
         ) from error
+    if table is None:
+        return pd.DataFrame(columns=names)
     if others := set(table.run_new) - {run.run_id}:
         raise ConfigError(
-            f"{path}: compares another run ({min(others)[:12]}...) than {run.path} "
+            f"{where / FILE}: compares another run ({min(others)[:12]}...) than {run.path} "
             f"({run.run_id[:12]}...); call mining-report compare OLD {run.path}"
         )
+    table = pd.DataFrame(table.drop(columns="geometry"))
     each = table.explode("detection_ids_new").dropna(subset="detection_ids_new")
     each["detection_id"] = each.pop("detection_ids_new")
     return pd.DataFrame(each[names].drop_duplicates("detection_id"))
@@ -250,17 +250,9 @@ def _compared(run: FinishedRun, folder: Path | None) -> pd.DataFrame:
 
 def _overlays(run: FinishedRun) -> pd.DataFrame:
     """Return the overlays' features each detection lies in, as text, by ``detection_id``."""
-    path = run.path / "overlays.parquet"
-    if not path.is_file():
+    table = overlays_of(run, ["detection_id", "overlay", "feature", "share"])
+    if table is None:
         return pd.DataFrame(columns=["detection_id", "overlays"])
-    try:
-        columns = ["detection_id", "overlay", "feature", "share"]
-        table = pq.read_table(path, columns=columns).to_pandas()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); call mining-scan "
-            "again with its --overlay"
-        ) from error
     table = table[table.feature.notna()]  # null: what lies in no feature of that overlay
     table = table.sort_values(["detection_id", "share"], ascending=[True, False], kind="stable")
     table["overlays"] = [
@@ -275,8 +267,7 @@ def _overlays(run: FinishedRun) -> pd.DataFrame:
 
 
 def _plain(value: Any) -> Any:
-    """Return a text that no spreadsheet runs, a date as text, nothing for what is missing."""
+    """Return what is no number as harmless text, and nothing for what is missing."""
     if value is None or value is pd.NaT or value != value:
         return None
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return harmless(str(value))

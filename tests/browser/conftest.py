@@ -60,6 +60,21 @@ def visit(browser: Any) -> Iterator[Visit]:
     assert problems == []
 
 
+@pytest.fixture
+def page(browser: Any, html: Path) -> Iterator[Any]:
+    """The module's page ``html``, open; fails where it says, asks for or throws anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
+    opened = context.new_page()
+    told: list[str] = []
+    opened.on("console", lambda message: told.append(message.text))
+    opened.on("pageerror", lambda error: told.append(str(error)))
+    opened.on("request", lambda r: told.append(r.url) if r.url.startswith("http") else None)
+    opened.goto(html.as_uri())
+    yield opened
+    context.close()
+    assert told == []
+
+
 def _note(url: str, path: Path, problems: list[str]) -> None:
     own = path.resolve().as_uri()
     if not url.startswith("data:") and url.partition("#")[0] != own:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 
 @pytest.fixture(scope="module")
-def audit(run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def html(run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_audit(run, tmp_path_factory.mktemp("audit"), size=12, seed=1, lang="en")
-
-
-@pytest.fixture
-def page(browser: Any, audit: Path) -> Iterator[Any]:
-    """The page, open; fails where it logs an error or breaks its own policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True)
-    opened = context.new_page()
-    told: list[str] = []
-    opened.on("console", lambda message: told.append(message.text))
-    opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("request", lambda r: told.append(r.url) if r.url.startswith("http") else None)
-    opened.goto(audit.as_uri())
-    yield opened
-    context.close()
-    assert told == []
 
 
 def saved(page: Any, path: Path) -> list[list[str]]:
@@ -84,7 +68,7 @@ def test_labels_survive_a_reload(page: Any, tmp_path: Path) -> None:
 
 
 def test_all_labelled_is_said_and_the_file_gives_an_estimate(
-    page: Any, run: FinishedRun, audit: Path, tmp_path: Path
+    page: Any, run: FinishedRun, html: Path, tmp_path: Path
 ) -> None:
     assert page.is_hidden("#done")
     for key in "ynynynynynyn":
@@ -93,11 +77,11 @@ def test_all_labelled_is_said_and_the_file_gives_an_estimate(
     rows = saved(page, tmp_path / "labels.csv")
     assert rows[0] == ["cell_id", "label", "labelled", "audit"]
     assert [row[2] for row in rows[1:]] == [str(n) for n in range(1, 13)]
-    found = estimate(run, audit.parent, tmp_path / "labels.csv")
+    found = estimate(run, html.parent, tmp_path / "labels.csv")
     assert found.labels["mine"] == found.labels["not"] == 6
 
 
-def test_saved_labels_go_on_in_another_browser(page: Any, audit: Path, tmp_path: Path) -> None:
+def test_saved_labels_go_on_in_another_browser(page: Any, html: Path, tmp_path: Path) -> None:
     for key in "yn?":
         page.keyboard.press(key)
     saved(page, tmp_path / "labels.csv")
@@ -147,12 +131,12 @@ def test_coordinates_lead_to_a_map_and_no_word_of_what_the_run_says(page: Any) -
     assert "0.9" not in page.text_content("body")
 
 
-def test_works_with_thumbs_on_a_phone(browser: Any, audit: Path) -> None:
+def test_works_with_thumbs_on_a_phone(browser: Any, html: Path) -> None:
     context = browser.new_context(
         viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
     )
     page = context.new_page()
-    page.goto(audit.as_uri())
+    page.goto(html.as_uri())
     for name in ("#mine", "#not", "#unsure", "#back"):
         box = page.locator(name).bounding_box()
         assert box["height"] >= 44

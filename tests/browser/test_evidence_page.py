@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +29,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 
 @pytest.fixture(scope="module", params=["en", "pt", "es"])
-def evidence(run: FinishedRun, request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def html(run: FinishedRun, request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evidence") / "out"
     folder = write_evidence(run, run.sites.detection_id[0], out, lang=request.param)
     return folder / "evidence.html"
-
-
-@pytest.fixture
-def page(browser: Any, evidence: Path) -> Iterator[Any]:
-    """The page, open; fails where it asks for anything or breaks its own policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    opened = context.new_page()
-    told: list[str] = []
-    opened.on("console", lambda message: told.append(message.text))
-    opened.on("pageerror", lambda error: told.append(str(error)))
-    opened.on("request", lambda r: told.append(r.url) if r.url.startswith("http") else None)
-    opened.goto(evidence.as_uri())
-    yield opened
-    context.close()
-    assert told == []
 
 
 def test_all_it_shows_is_in_it(page: Any) -> None:

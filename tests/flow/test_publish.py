@@ -9,7 +9,7 @@ import geopandas as gpd
 import pytest
 
 from scanner.results.publish import FORMATS, MADE
-from scanner.run.folder import OURS
+from scanner.run.folder import LOCK, OURS
 from scanner.run.pipeline import prepare
 from tests.synth import write_aoi
 
@@ -61,7 +61,7 @@ def test_a_scan_leaves_all_that_people_open(scanned):
     folder, _ = scanned
     assert all((folder / name).exists() for name in (*ALWAYS, "detections.gpkg"))
     assert not any((folder / name).exists() for name in ("detections.kml", "changes"))
-    assert {path.name for path in folder.iterdir()} <= set(OURS)
+    assert {path.name for path in folder.iterdir()} <= {*OURS, LOCK}
 
 
 def test_formats_come_and_go(again, scanned):
@@ -159,5 +159,5 @@ def test_made_names_are_ours_to_take_away(config):
     stranger = run.folder.path / "notes.txt"
     stranger.write_text("keep")
     run.folder.clear()
-    assert [path.name for path in run.folder.path.iterdir()] == ["notes.txt"]
+    assert {path.name for path in run.folder.path.iterdir()} == {"notes.txt", LOCK}
     assert set(MADE) <= set(OURS)

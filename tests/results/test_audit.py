@@ -22,7 +22,7 @@ from scanner.detection.detections import CELL_HA
 from scanner.detection.rasters import shown
 from scanner.errors import ConfigError, ReadError, RunError
 from scanner.results.audit import estimate, export_chips, tell_estimate, write_audit
-from scanner.results.audit.chips import INDEX, LEFT_OUT
+from scanner.results.audit.chips import LEFT_OUT
 from scanner.results.audit.sample import STRATA, Sample, draw_sample, read_sample, write_sample
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.maps.rasters import picture
@@ -474,20 +474,6 @@ def test_chips_are_the_pixels_the_scan_saw(demo: FinishedRun, audit: Path, tmp_p
         off = np.abs(colours[:3].astype(int) - seen[:3])
         assert off.mean() < 4  # the quicklook is a WebP
         assert np.abs(off).max() < 60
-
-
-def test_index_has_the_columns_of_collected_chips() -> None:
-    from training.collect.store import SCHEMA
-
-    assert INDEX.equals(SCHEMA)
-
-
-def test_dn_are_those_of_collected_chips() -> None:
-    from scanner.results.audit.pixels import to_dn
-    from training.collect.store import to_dn as collected
-
-    values = np.array([np.nan, 0, 0.00001, 0.12345, 0.5, 1, 1.2], dtype=np.float32)
-    assert (to_dn(values) == collected(values)).all()
 
 
 def test_mining_train_takes_the_chips(demo: FinishedRun, audit: Path, tmp_path: Path) -> None:

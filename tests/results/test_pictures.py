@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scanner.area.grid import to_geographic
+from scanner.detection.detections import CELL_SCHEMA
 from scanner.errors import OutputError
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.maps import pictures
@@ -18,6 +19,7 @@ from scanner.results.maps.drawing import LONGEST_PX, NOTHING, save_with_legend
 from scanner.results.maps.grids import transformer
 from scanner.results.maps.pictures import write_pictures
 from scanner.results.maps.rasters import mosaic_grid, picture
+from scanner.results.outputs import write_geoparquet
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS
 from tests.raster_runs import rule_run
 
@@ -160,6 +162,41 @@ def test_crops_are_the_best_scores_and_show_their_cells(
     for name in OVERVIEWS:  # the same bytes, wherever the run lies
         one, other = (run.path / "pictures" / name for run in (shown, copy))
         assert one.read_bytes() == other.read_bytes()
+
+
+def drawn(run: FinishedRun) -> dict[str, tuple[bytes, int]]:
+    """Return what lies in the folder, and when each file was written."""
+    folder = run.path / "pictures"
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*.*")
+    }
+
+
+def test_pictures_are_drawn_again_only_where_something_changed(
+    shown: FinishedRun, tmp_path: Path
+) -> None:
+    run = FinishedRun(Path(shutil.copytree(shown.path, tmp_path / "run")), shown.summary)
+    before = drawn(run)
+    write_pictures(run)
+    assert drawn(run) == before
+
+    (run.path / "pictures" / "overview_raw.jpg").write_bytes(b"painted over")
+    next((run.path / "pictures" / "classification_crops").iterdir()).unlink()
+    (run.path / "pictures" / "mine.jpg").touch()
+    write_pictures(run)
+    again = drawn(run)
+    assert {name: held for name, (held, _) in again.items()} == {
+        name: held for name, (held, _) in before.items()
+    }
+    assert all(again[name][1] > time for name, (_, time) in before.items())
+
+    cells = run.cells.assign(status="unseen")
+    write_geoparquet(run.path / "cells.parquet", cells, CELL_SCHEMA)
+    write_pictures(run)
+    changed = drawn(run)
+    assert changed["grid_analysis.jpg"][0] != before["grid_analysis.jpg"][0]
+    assert changed["overview_raw.jpg"][0] == before["overview_raw.jpg"][0]
 
 
 def test_without_visible_bands_there_are_class_maps_alone(tmp_path: Path) -> None:

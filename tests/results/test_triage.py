@@ -16,7 +16,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, RunError
 from scanner.results.changes.compare import write_changes
 from scanner.results.triage import COLUMNS, _spread, rank_sites, tell_ranking, write_ranking
 from tests.results.runs import UNSEEN, Cell, area, cell, make_run
@@ -186,7 +186,7 @@ def test_a_middling_score_in_a_place_of_consequence_is_worth_a_look(tmp_path):
     assert "within Rio ?[31mNovo (80%)" in ranking.reason[0]
     assert "within" not in ranking.reason[1]
     (run.path / "overlays.parquet").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"overlays\.parquet: cannot be read"):
+    with pytest.raises(RunError, match=r"overlays\.parquet: cannot be read"):
         rank_sites(run, 2)
 
 

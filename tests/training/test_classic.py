@@ -23,7 +23,7 @@ from scanner.area.grid import geographic_to_pixel
 from scanner.detection.cells import BARREN
 from scanner.errors import TrainingError
 from scanner.imagery.demo import PLANTED, make_scenes
-from training import classic, cli
+from training import classic
 from training.classic import steps
 from training.classic.command import _chosen
 from training.classic.overview import cells, cover, overview_geobox, shares
@@ -102,17 +102,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     )
     assert done.returncode == 0, done.stderr
     return config, folder / "out", done.stdout
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(arg) for arg in args])
-        told = capsys.readouterr()
-        return int(str(ended.value.code)), told.out, told.err
-
-    return run
 
 
 def test_six_steps_run_in_order(ran: tuple[Path, Path, str]) -> None:

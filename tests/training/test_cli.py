@@ -16,19 +16,6 @@ from training.recipe import ClassifierRecipe, SegmenterRecipe, make_recipe
 Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """``call(*args)`` runs the command here and returns (exit code, stdout, stderr)."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(arg) for arg in args])
-        told = capsys.readouterr()
-        return int(str(ended.value.code)), told.out, told.err
-
-    return run
-
-
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

@@ -37,6 +37,7 @@ from scanner.imagery.composite import composite
 from scanner.imagery.cube import load_cube
 from scanner.imagery.demo import PLANTED
 from scanner.imagery.reflectance import resolve_offset
+from scanner.results.chip_files import from_dn, to_dn
 from tests.models_tiny import tiny_classifier
 from tests.servers.fixtures import ServeStac
 from tests.synth import make_item, write_aoi, write_collection
@@ -49,7 +50,7 @@ from training.collect.places import Place
 from training.collect.review import cut_cells
 from training.collect.scenes import Pacer, Scenes
 from training.collect.settings import ChipConfig, chip_config, read_settings
-from training.collect.store import from_dn, read_index, to_dn
+from training.collect.store import read_index
 from training.collect.window import window_at
 from training.pictures import read_image
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as sk
 
-from scanner.cli import run_command
 from scanner.errors import TrainingError
 from scanner.models.calibration import rescale
 from tests.synth import make_item, write_collection
 from training.calibrate import expected_calibration_error
-from training.evaluate.command import command
 from training.evaluate.metrics import NAMES, Rules, measure
 from training.evaluate.report import grouped
 from training.evaluate.samples import draw_rows, open_samples, words_to_labels
@@ -36,17 +35,9 @@ FILES = {
 
 
 @pytest.fixture
-def evaluate(capsys, tiny_models):
+def evaluate(call_tiny):
     """``evaluate(*args)`` judges a tiny model: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as ended:
-            every = [*map(str, args), "--classifier", tiny_models["classifier"]]
-            run_command(command, "mining-train", every)
-        told = capsys.readouterr()
-        return ended.value.code, told.out, told.err
-
-    return run
+    return partial(call_tiny, "evaluate")
 
 
 def read(folder, name="metrics.json"):

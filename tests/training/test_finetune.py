@@ -27,6 +27,7 @@ from scanner.models.classifier import build_network, load_classifier
 from scanner.models.segmenter import load_segmenter
 from scanner.run.pipeline import load_models
 from tests.models_tiny import tiny_segmenter
+from tests.training.quiet import QUIET
 from training.checkpoints import newest_whole
 from training.dataset.folder import Sample
 from training.finetune import networks
@@ -40,15 +41,7 @@ from training.finetune.segmenter import CoverModule, train_segmenter
 from training.loop import DONE
 from training.recipe import ClassifierRecipe, SegmenterRecipe, make_recipe
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*treespec.*",
-    "ignore:.*litlogger.*",
-    "ignore:.*does not have many workers.*",
-    "ignore:.*Checkpoint directory.*",
-    "ignore:.*number of training batches.*",
-    "ignore:.*lr_scheduler.step.*",
-    "ignore:.*module.s. in eval mode.*",
-)
+pytestmark = pytest.mark.filterwarnings(*QUIET, "ignore:.*module.s. in eval mode.*")
 ROOT = Path(__file__).resolve().parents[2]
 STYLE = {"method": "landsat"}
 

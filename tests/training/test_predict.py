@@ -5,19 +5,18 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from scanner.cli import run_command
 from scanner.errors import ConfigError, TrainingError
 from scanner.models.calibration import rescale
 from scanner.models.card import CLASSIFIER_CLASSES, Calibration, ModelCard, Scaling
 from scanner.models.classifier import load_classifier
 from training.evaluate.predict import predict, score, to_chip
-from training.evaluate.predict_command import command
 from training.evaluate.samples import images_in, open_samples
 from training.pictures import write_image
 
@@ -61,17 +60,9 @@ def save(path, value, size=SIDE):
 
 
 @pytest.fixture
-def mining_train(capsys, tiny_models):
+def mining_train(call_tiny):
     """``mining_train(*args)`` runs predict with a tiny model: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        with pytest.raises(SystemExit) as ended:
-            all_args = [*map(str, args), "--classifier", tiny_models["classifier"]]
-            run_command(command, "mining-train", all_args)
-        told = capsys.readouterr()
-        return ended.value.code, told.out, told.err
-
-    return run
+    return partial(call_tiny, "predict")
 
 
 # Arrays

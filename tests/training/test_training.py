@@ -19,6 +19,7 @@ from PIL import Image
 
 from scanner.models.classifier import load_classifier
 from scanner.models.segmenter import load_segmenter
+from tests.training.quiet import QUIET
 from training import classifier, judge_segmenter, segmenter
 from training.augment import (
     atmosphere,
@@ -32,14 +33,6 @@ from training.folds import deal, fold_of, trained_on
 from training.labels import AGRICULTURE, BACKGROUND, BARREN, FOREST, IGNORE, WATER, spectral_labels
 from training.pairs import Mosaics, Patches
 
-QUIET = [
-    "ignore:.*treespec.*",
-    "ignore:.*litlogger.*",
-    "ignore:.*does not have many workers.*",
-    "ignore:.*Checkpoint directory.*",
-    "ignore:.*number of training batches.*",
-    "ignore:.*lr_scheduler.step.*",
-]
 SPECTRA = {
     FOREST: (0.022, 0.042, 0.024, 0.30, 0.15, 0.06),
     AGRICULTURE: (0.05, 0.08, 0.08, 0.28, 0.25, 0.15),

@@ -27,9 +27,9 @@ from scanner.imagery.composite import clear_mask
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
 from scanner.models.segmenter import Segmenter
+from scanner.results.chip_files import from_dn
 from training.collect.pixels import Chip, look, read
 from training.collect.settings import ChipConfig
-from training.collect.store import from_dn
 from training.collect.window import Window, candidates
 
 LOG = logging.getLogger(__name__)

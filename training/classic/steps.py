@@ -16,9 +16,10 @@ import numpy as np
 from scanner.config import digest
 from scanner.errors import TrainingError
 from scanner.files import write_json
+from scanner.results.chip_files import INDEX_FILE
 from training.classic.recipe import STEPS
 from training.classic.workspace import Recipe as Recipe
-from training.collect.store import INDEX_FILE, read_index
+from training.collect.store import read_index
 from training.dataset.folder import METADATA
 from training.dataset.recipe import DatasetRecipe
 

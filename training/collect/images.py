@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from scanner.errors import TrainingError
 from scanner.files import atomic_path
+from scanner.results.chip_files import CHIPS, RGB
 from training.collect.fetch import Tell, reindex
 from training.collect.manifest import PENDING, Manifest, Sample
 from training.collect.places import slug
-from training.collect.store import CHIPS, RGB, brightness_of
+from training.collect.store import brightness_of
 from training.pictures import decode_image
 
 FIRST: Final = "_512.jpg"

@@ -27,8 +27,8 @@ from scanner.imagery.item import Item
 from scanner.imagery.reflectance import resolve_offset
 from scanner.imagery.screen import pick_days
 from scanner.imagery.trust import doubts, has_scl, load_scl
+from scanner.results.chip_files import RGB, to_dn
 from training.collect.settings import ChipConfig
-from training.collect.store import RGB, to_dn
 from training.collect.window import Window, least_cloudy
 
 

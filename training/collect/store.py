@@ -1,14 +1,10 @@
-"""The files of a chip folder: chips as GeoTIFF and JPEG, and their index as GeoParquet.
-
-``index.parquet`` has one row a chip, ``chips/<chip_id>.tif`` its DN (reflectance * 10000 without
-offset, 0 is nodata), ``chips/<chip_id>.jpg`` the picture for the eye.
-"""
+"""The files of a chip folder, written and read; their form is ``scanner.results.chip_files``'s."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,56 +12,13 @@ from numpy.typing import NDArray
 
 from scanner.errors import TrainingError
 from scanner.files import atomic_path
-from scanner.imagery.bands import NODATA, QUANTIFICATION
+from scanner.imagery.bands import NODATA
+from scanner.results.chip_files import CHIPS, INDEX_FILE, RGB, SCHEMA, from_dn, write_tif
 from training.pictures import to_picture, write_image
 
 if TYPE_CHECKING:
     import geopandas as gpd
     from odc.geo.geobox import GeoBox
-
-INDEX_FILE: Final = "index.parquet"
-CHIPS: Final = "chips"
-RGB: Final = ("B02", "B03", "B04")
-"""Bands of the picture; without them a pixel is not seen. Others may lack."""
-
-SCHEMA: Final = pa.schema(
-    [
-        ("chip_id", pa.string()),
-        ("label", pa.int8()),
-        ("source", pa.string()),
-        ("lon", pa.float64()),
-        ("lat", pa.float64()),
-        ("path", pa.string()),
-        ("crs", pa.string()),
-        ("transform", pa.list_(pa.float64())),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("bands", pa.list_(pa.string())),
-        ("size_m", pa.float64()),
-        ("resolution_m", pa.float64()),
-        ("dates", pa.list_(pa.string())),
-        ("cloud_cover", pa.float64()),
-        ("clear_fraction", pa.float64()),
-        ("brightness", pa.float64()),
-        ("item_ids", pa.list_(pa.string())),
-        ("review", pa.string()),
-        ("review_score", pa.float64()),
-    ]
-)
-"""Columns of the index besides the geometry (points, EPSG:4326); each may be null for an image."""
-
-
-def to_dn(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return reflectance 0..1 as DN 1..10000; NaN becomes 0, nodata."""
-    dn = np.clip(np.round(reflectance * QUANTIFICATION), 1, QUANTIFICATION)
-    return np.where(np.isnan(reflectance), NODATA, dn).astype(np.uint16)
-
-
-def from_dn(dn: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return DN as reflectance, 0 as NaN."""
-    reflectance = dn.astype(np.float32) / np.float32(QUANTIFICATION)
-    reflectance[dn == NODATA] = np.nan
-    return reflectance
 
 
 def picture_of(dn: NDArray[np.uint16], bands: Sequence[str]) -> NDArray[np.uint8]:
@@ -90,18 +43,10 @@ def write_chip(
     folder: Path, chip_id: str, dn: NDArray[np.uint16], geobox: GeoBox, bands: Sequence[str]
 ) -> str:
     """Write a chip's GeoTIFF and JPEG, each whole or not at all; return the path of the first."""
-    import rasterio
-
-    _, height, width = dn.shape
     path = folder / CHIPS / f"{chip_id}.tif"
     write_image(folder / CHIPS / f"{chip_id}.jpg", from_dn(dn[_rgb(bands)]))
-    with atomic_path(path) as scratch, rasterio.open(
-        scratch, "w", driver="GTiff", height=height, width=width, count=len(bands), dtype="uint16",
-        crs=str(geobox.crs), transform=geobox.affine, nodata=NODATA, compress="deflate",
-        predictor=2, interleave="band",
-    ) as file:  # fmt: skip
-        file.write(dn)
-        file.descriptions = tuple(bands)
+    with atomic_path(path) as scratch:
+        write_tif(scratch, dn, geobox, bands)
     return path.relative_to(folder).as_posix()
 
 

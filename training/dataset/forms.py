@@ -16,7 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 
 from scanner.errors import TrainingError
-from training.collect.store import INDEX_FILE, read_index
+from scanner.results.chip_files import INDEX_FILE
+from training.collect.store import read_index
 from training.dataset.folder import is_copy, read_metadata
 from training.dataset.sources import COLUMNS, Origin, SourceSpec
 from training.pictures import RASTERS

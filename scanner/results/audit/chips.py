@@ -7,8 +7,6 @@ a cell whose scenes cannot be read any more, or show something else now, is left
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import shutil
 from collections.abc import Mapping
@@ -19,56 +17,27 @@ import cv2
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import rasterio
 from odc.geo.geobox import GeoBox
 
 from scanner.area.grid import CELL_M, CELL_PX
 from scanner.errors import CatalogError, ConfigError, OutputError, ReadError
-from scanner.files import write_text
 from scanner.imagery.bands import NODATA, QUANTIFICATION, RESOLUTION
 from scanner.models.style import WHITE
 from scanner.results.audit.labels import MINE, NOT, read_labels
-from scanner.results.audit.pixels import RGB, Pixels, TileReader, cell_geobox
+from scanner.results.audit.pixels import Pixels, TileReader, cell_geobox
 from scanner.results.audit.sample import read_sample
+from scanner.results.chip_files import CHIPS, INDEX_FILE, RGB, SCHEMA, write_tif
+from scanner.results.csv_files import write_csv
 from scanner.results.finished import FinishedRun
 from scanner.results.outputs import write_geoparquet
 
 LOG = logging.getLogger(__name__)
 
 LABELS: Final = {MINE: 1, NOT: 0}
-CHIPS: Final = "chips"
 LEFT_OUT: Final = "left_out.csv"
 
 MOVED: Final = 0.02
 """A cell seen clear on a share that differs by more than this shows other pixels than the run's."""
-
-INDEX: Final = pa.schema(
-    [
-        ("chip_id", pa.string()),
-        ("label", pa.int8()),
-        ("source", pa.string()),
-        ("lon", pa.float64()),
-        ("lat", pa.float64()),
-        ("path", pa.string()),
-        ("crs", pa.string()),
-        ("transform", pa.list_(pa.float64())),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("bands", pa.list_(pa.string())),
-        ("size_m", pa.float64()),
-        ("resolution_m", pa.float64()),
-        ("dates", pa.list_(pa.string())),
-        ("cloud_cover", pa.float64()),
-        ("clear_fraction", pa.float64()),
-        ("brightness", pa.float64()),
-        ("item_ids", pa.list_(pa.string())),
-        ("review", pa.string()),
-        ("review_score", pa.float64()),
-    ]
-)
-"""Columns of index.parquet besides the geometry: those of ``training.collect.store.SCHEMA``, which
-cannot be imported from here; a test holds the two together."""
 
 
 def export_chips(run: FinishedRun, out: Path, labels: Path, chips: Path) -> int:
@@ -99,10 +68,10 @@ def export_chips(run: FinishedRun, out: Path, labels: Path, chips: Path) -> int:
         for cell, why in failed.items():
             LOG.warning("cell %s is left out: %s", cell, why)
         if failed:
-            write_text(scratch / LEFT_OUT, _table(failed))
+            write_csv(scratch / LEFT_OUT, ("cell_id", "reason"), failed.items())
         points = gpd.points_from_xy([r["lon"] for r in rows], [r["lat"] for r in rows])
         frame = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=points, crs="EPSG:4326")
-        write_geoparquet(scratch / "index.parquet", frame, INDEX)
+        write_geoparquet(scratch / INDEX_FILE, frame, SCHEMA)
         if chips.exists():
             chips.rmdir()
         scratch.rename(chips)
@@ -185,13 +154,7 @@ def _about(run: FinishedRun, reader: TileReader, cell: Any, box: GeoBox) -> dict
 def _saved(path: Path, pixels: Pixels, box: GeoBox, bands: tuple[str, ...]) -> dict[str, Any]:
     """Write a chip's GeoTIFF, and its JPEG for the eye; return what is measured on it."""
     dn, clear = pixels
-    with rasterio.open(
-        path, "w", driver="GTiff", height=CELL_PX, width=CELL_PX, count=len(bands),
-        dtype="uint16", crs=str(box.crs), transform=box.affine, nodata=NODATA,
-        compress="deflate", predictor=2, interleave="band",
-    ) as file:  # fmt: skip
-        file.write(dn)
-        file.descriptions = bands
+    write_tif(path, dn, box, bands)
     light = np.clip(dn[: len(RGB)] / (QUANTIFICATION * WHITE), 0, 1)
     picture = np.ascontiguousarray(np.moveaxis(np.rint(light * 255).astype(np.uint8), 0, -1))
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])  # blue first: cv2's
@@ -199,11 +162,3 @@ def _saved(path: Path, pixels: Pixels, box: GeoBox, bands: tuple[str, ...]) -> d
     valid = (dn[: len(RGB)] != NODATA).all(axis=0)
     brightness = round(float(picture[valid].mean()), 2) if valid.any() else None
     return {"clear_fraction": round(clear, 4), "brightness": brightness}
-
-
-def _table(failed: Mapping[str, str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("cell_id", "reason"))
-    writer.writerows(failed.items())
-    return text.getvalue()

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from scanner.files import write_text
 from scanner.results.audit.sample import Sample, draw_sample, write_sample
 from scanner.results.finished import FinishedRun
 from scanner.results.maps.rasters import picture
-from scanner.results.report.embed import json_text, source_hash
+from scanner.results.report.embed import environment, json_text, source_hash
 from scanner.results.texts import texts
 
 PAGE: Final = "audit.html"
@@ -75,8 +74,8 @@ def _render(run: FinishedRun, sample: Sample, words: Any, lang: str) -> str:
         "maps": not run.synthetic,
         "cells": list(_cells(run, sample)),
     }
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return env.from_string(_asset("audit.html.j2")).render(
+    template = environment().from_string(_asset("audit.html.j2"))
+    return template.render(
         lang=_LANG[lang],
         t=said,
         area=run.aoi.name,

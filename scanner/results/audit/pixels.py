@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -12,38 +11,22 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 from shapely.geometry.base import BaseGeometry
 
 from scanner.area.grid import CELL_PX, Tile
-from scanner.errors import CatalogError, ReadError
-from scanner.imagery.access import (
-    Allowed,
-    allowed_for,
-    check_href,
-    failure_text,
-    gdal_env,
-    guard_logs,
-    signed,
-    signer_for,
-)
-from scanner.imagery.bands import NODATA, QUANTIFICATION, RESOLUTION, SCL_RESOLUTION
+from scanner.errors import CatalogError
+from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import STEADY_BIT, composite
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
 from scanner.imagery.reflectance import resolve_offset
 from scanner.imagery.trust import has_scl, load_scl
-from scanner.results.evidence.reader import local_root
+from scanner.results.chip_files import RGB, to_dn
 from scanner.results.finished import FinishedRun
+from scanner.results.reread import AT_ONCE, Env, Rereader
 
-RGB: Final = ("B02", "B03", "B04")
 OPTIONAL: Final = ("B08", "B11", "B12")
 """Further bands a chip may have, kept where every scene of its tile has them."""
-
-AT_ONCE: Final = 8
-"""Cells read at once: most of the time goes in waiting for a host."""
-
-_UNREAD: Final = (ReadError, RasterioError, OSError, RuntimeError)
 
 Pixels = tuple[NDArray[np.uint16], float]
 """DN (band, y, x) of a cell, 0 nodata, and the share of it seen clear."""
@@ -53,12 +36,13 @@ class TileReader:
     """Reads cells of one tile of a run; ``CatalogError`` where its scenes may not be read."""
 
     def __init__(self, run: FinishedRun, tile: Tile) -> None:
-        guard_logs()
         self.items = _items(run, tile)
+        self._pixels = run.config.pixels
+        self._reread = Rereader(run.config.search, self.items, run.config.run.tries)
+        for item in self.items:
+            self._reread.check(item, (*RGB, *OPTIONAL))
         lacking = {band for band in OPTIONAL for item in self.items if item.asset_key(band) is None}
         self.bands = (*RGB, *(band for band in OPTIONAL if band not in lacking))
-        self._config = run.config
-        self._signer, self._signing = signer_for(run.config.search), Lock()
 
     def over(self, cell: BaseGeometry) -> list[Item]:
         """Return the scenes that show a cell (EPSG:4326)."""
@@ -70,25 +54,13 @@ class TileReader:
             yield from pool.map(lambda cell: self._tried(*cell), cells)
 
     def _tried(self, cell: BaseGeometry, box: GeoBox) -> Pixels | str:
-        shown, why = self.over(cell), "no scene shows it"
+        shown = self.over(cell)
         if not shown:
-            return why
-        for attempt in range(self._config.run.tries):
-            try:
-                with self._signing:
-                    items = signed(shown, self._signer)
-                return self._read(items, box, retry=attempt > 0)
-            except CatalogError as error:  # no token to be had
-                return str(error)
-            except _UNREAD as error:
-                why = failure_text(error)
-                with self._signing:  # a signature that ends mid-read looks like a broken block
-                    self._signer.forget()
-        return why
+            return "no scene shows it"
+        return self._reread.tried(shown, lambda items, env: self._read(items, box, env))
 
-    def _read(self, items: list[Item], box: GeoBox, retry: bool) -> Pixels:
-        pixels = self._config.pixels
-        env = gdal_env(self._config.search, retry=retry)
+    def _read(self, items: list[Item], box: GeoBox, env: Env) -> Pixels:
+        pixels = self._pixels
         coarse = box.zoom_out(SCL_RESOLUTION // RESOLUTION)
         image = composite(
             load_cube(items, box, self.bands, engine=pixels.engine, env=env),
@@ -111,12 +83,6 @@ def cell_geobox(tile: Tile, row: int, col: int) -> GeoBox:
     return GeoBox((CELL_PX, CELL_PX), corner, f"EPSG:{tile.epsg}")
 
 
-def to_dn(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return reflectance 0..1 as DN 1..10000; NaN becomes 0, nodata."""
-    dn = np.clip(np.round(np.nan_to_num(reflectance) * QUANTIFICATION), 1, QUANTIFICATION)
-    return np.where(np.isnan(reflectance), NODATA, dn).astype(np.uint16)
-
-
 def _items(run: FinishedRun, tile: Tile) -> list[Item]:
     """Return the scenes a tile was composed of, in their order."""
     report = run.report(tile.tile_id)
@@ -124,11 +90,4 @@ def _items(run: FinishedRun, tile: Tile) -> list[Item]:
     ids = [one for day in report.item_ids for one in day] if report else []
     if not ids or not set(ids) <= set(known):
         raise CatalogError(f"tile {tile.tile_id}: its scenes are not told; scan it again")
-    items = [known[one] for one in ids]
-    # files were held against the folder of their catalog when they were found
-    allowed = Allowed(allowed_for(run.config.search).hosts, local_root(items))
-    for item in items:
-        for band in (*RGB, *OPTIONAL, "SCL"):
-            if (href := item.href(band)) is not None:
-                check_href(item.id, href, allowed)
-    return items
+    return [known[one] for one in ids]

@@ -20,6 +20,7 @@ import pyarrow as pa
 from scanner.errors import ConfigError
 from scanner.files import write_json
 from scanner.results.changes.cells import Shared, change_cells
+from scanner.results.changes.change_table import CHANGE_SCHEMA, FILE, FOLDER
 from scanner.results.changes.checks import check_comparable, report_settings, window
 from scanner.results.changes.ledger import Ledger
 from scanner.results.changes.ledger_table import Pair
@@ -36,45 +37,6 @@ from scanner.results.finished import FinishedRun
 from scanner.results.outputs import write_geoparquet
 
 __all__ = ["CHANGES", "CHANGE_SCHEMA", "check_comparable", "tell_changes", "write_changes"]
-
-CHANGE_SCHEMA: Final = pa.schema(
-    [
-        ("site_id", pa.string()),
-        ("change", pa.string()),
-        ("unseen_reason", pa.string()),
-        ("first_seen_after", pa.date32()),
-        ("first_seen_by", pa.date32()),
-        ("last_seen", pa.date32()),
-        ("area_old_ha", pa.float64()),
-        ("area_new_ha", pa.float64()),
-        ("growth_ha", pa.float64()),
-        ("unclear_ha", pa.float64()),
-        ("outline", pa.string()),
-        ("compared_share", pa.float64()),
-        ("mining_in", pa.string()),
-        ("n_cells", pa.int32()),
-        ("detection_ids_old", pa.list_(pa.string())),
-        ("detection_ids_new", pa.list_(pa.string())),
-        ("detected_old_ha", pa.float64()),
-        ("detected_new_ha", pa.float64()),
-        ("score_old", pa.float64()),
-        ("score_new", pa.float64()),
-        ("split_from", pa.string()),
-        ("merged", pa.list_(pa.string())),
-        ("run_old", pa.string()),
-        ("run_new", pa.string()),
-    ]
-)
-"""Columns of changes.parquet besides ``geometry`` (NEW's outline, OLD's where NEW has none).
-
-- ``area_*_ha``, ``growth_ha``: of the outline within the cells both runs saw, drawn in both from
-  what ``outline`` names; null where they saw no cell in common. ``compared_share``: of the cells;
-  ``unclear_ha``: of these cells, hidden in one of the runs, which growth must exceed to be told.
-- ``detected_*_ha``: of the detections named, wherever they lie.
-- ``mining_in``: old, new, both, or neither (known to the ledger alone).
-- ``unseen_reason``: why cells of the site were hidden in OLD or in NEW, also where ``change`` could
-  be told from the others.
-"""
 
 LARGEST: Final = 5
 """New and growing sites that :func:`tell_changes` names."""
@@ -113,7 +75,7 @@ def write_changes(
     rows = [site_row(group, *sites) for group in group_cells(cells)]
     frame = _frame(book.apply(rows, pair, shared.present), old, new)
     summary = _summary(old, new, shared, frame)
-    write_geoparquet(out / "changes.parquet", frame, CHANGE_SCHEMA)
+    write_geoparquet(out / FILE, frame, CHANGE_SCHEMA)
     write_json(out / "changes.json", summary)
     book.write(out / "ledger.parquet")
     frame.attrs = summary
@@ -160,7 +122,7 @@ def _pair(old: FinishedRun, new: FinishedRun) -> Pair:
 def _open_ledger(old: FinishedRun, out: Path, ledger: Path | None) -> Ledger:
     if ledger is not None:
         return Ledger.read(ledger)
-    kept = [out / "ledger.parquet", old.path / "changes" / "ledger.parquet"]
+    kept = [out / "ledger.parquet", old.path / FOLDER / "ledger.parquet"]
     return next((Ledger.read(path) for path in kept if path.is_file()), Ledger())
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
-import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from scanner.area.grid import PIXEL_M, from_geographic
-from scanner.errors import RunError
 from scanner.imagery.hrefs import is_remote, strip_secrets
 from scanner.results.evidence.case import Case
 from scanner.results.evidence.ground import Ground
 from scanner.results.evidence.models import UsedModel, figures
 from scanner.results.evidence.words import Words, dms
 from scanner.results.finished import FinishedRun
+from scanner.results.formats.overlays import overlays_of
 
 MOST_SCENES: Final = 8
 """Rows of the page's table of scenes; all are in scenes.csv."""
@@ -68,22 +67,18 @@ def middle(geometry: BaseGeometry) -> tuple[float, float, bool]:
 
 def _overlays(case: Case, words: Words) -> list[Line]:
     """Return which territories, parks or concessions the site lies in, where the run was told."""
-    path = case.run.path / "overlays.parquet"
-    if not path.is_file():
+    table = overlays_of(case.run)
+    if table is None:
         return []
-    try:
-        table = gpd.read_parquet(path)
-        table = table[(table.detection_id == case.detection_id) & table.feature.notna()]
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); run the scan again") from error
+    table = table[(table.detection_id == case.detection_id) & table.feature.notna()]
     lines = []
-    for row in table.itertuples():
-        area, share = words.number(row.area_ha, 2), words.percent(row.share)
+    for row in table.to_dict("records"):
+        area, share = words.number(row["area_ha"], 2), words.percent(row["share"])
         text = words(
-            "where.overlay_share", name=row.feature, layer=row.overlay, area=area, share=share
+            "where.overlay_share", name=row["feature"], layer=row["overlay"], area=area, share=share
         )
-        if isinstance(row.presumed_illegal, str) and row.presumed_illegal:
-            text += "; " + words("where.overlay_illegal", reason=row.presumed_illegal)
+        if isinstance(row["presumed_illegal"], str) and row["presumed_illegal"]:
+            text += "; " + words("where.overlay_illegal", reason=row["presumed_illegal"])
         lines.append(Line(text))
     return lines
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +12,8 @@ from scanner.errors import ConfigError, OutputError
 from scanner.files import whole_folder, write_json, write_text
 from scanner.imagery.hrefs import is_remote, strip_secrets
 from scanner.imagery.item import Item
+from scanner.results.csv_files import write_csv
+from scanner.results.digests import file_digests
 from scanner.results.evidence import repeat
 from scanner.results.evidence.case import USES, Case, gather
 from scanner.results.evidence.facts import middle
@@ -26,10 +26,9 @@ from scanner.results.evidence.pictures import (
     true_colour,
     write_reflectance,
 )
-from scanner.results.evidence.reader import local_root
 from scanner.results.evidence.words import Words
 from scanner.results.finished import FinishedRun
-from scanner.results.outputs import sha256
+from scanner.results.reread import local_root
 
 PAGE: Final = "evidence.html"
 CHECKSUMS: Final = "checksums.sha256"
@@ -163,7 +162,7 @@ def _write_series(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     lines = [
         [" ".join(row[name]) if name == "scenes" else row[name] for name in SERIES] for row in rows
     ]
-    _write_csv(path, SERIES, lines)
+    write_csv(path, SERIES, lines)
 
 
 def _write_scenes(path: Path, case: Case) -> None:
@@ -180,22 +179,7 @@ def _write_scenes(path: Path, case: Case) -> None:
         for item, uses in case.used
     ]
     left_out = [[name, "", "", "", *("" for _ in USES), why] for name, why in case.left_out.items()]
-    _write_csv(path, ("scene", "day", "sensed", "baseline", *USES, "left_out"), used + left_out)
-
-
-def _write_csv(path: Path, head: Iterable[str], lines: Iterable[Iterable[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows([_cell(value) for value in line] for line in lines)
-    write_text(path, text.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    """Return a cell that a spreadsheet takes for text, whatever a catalog named its scenes."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    write_csv(path, ("scene", "day", "sensed", "baseline", *USES, "left_out"), used + left_out)
 
 
 def _items(case: Case) -> dict[str, Any]:
@@ -218,7 +202,4 @@ def _bare(item: Item) -> dict[str, Any]:
 
 def _digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of all files, by path, in order; not of the list of them itself."""
-    paths = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-    return {path: sha256(folder / path) for path in paths if path != CHECKSUMS}
+    return {path: sha for path, sha in file_digests(folder).items() if path != CHECKSUMS}

@@ -7,12 +7,11 @@ the page can run, and its content policy forbids what is not in the file.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.evidence.case import USES, Case
@@ -21,6 +20,7 @@ from scanner.results.evidence.pixels import CLEAR_SHARE
 from scanner.results.evidence.repeat import steps
 from scanner.results.evidence.words import Words
 from scanner.results.palette import CLASS_COLOURS, as_hex
+from scanner.results.report.embed import environment, source_hash
 
 BIG: Final = ("before", "after")
 SMALL: Final = ("composite", "classes")
@@ -44,7 +44,7 @@ def page(case: Case, words: Words, files: Mapping[str, bytes], digests: Mapping[
         t=words,
         lang=words.lang,
         style=style,
-        style_hash=_style_hash(style),
+        style_hash=source_hash(style).strip("'"),
         site={"id": case.detection_id, "aoi": case.run.aoi.name},
         synthetic=case.synthetic,
         facts=[
@@ -173,17 +173,6 @@ def _data(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _style_hash(style: str) -> str:
-    digest = hashlib.sha256(style.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
 @cache
 def _jinja() -> Environment:
-    return Environment(
-        loader=PackageLoader("scanner.results.evidence"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return environment(PackageLoader("scanner.results.evidence"))

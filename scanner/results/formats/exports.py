@@ -6,8 +6,6 @@ ranger's waypoint, a pin on the globe and a row of a spreadsheet can be told to 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +19,11 @@ import shapely
 
 from scanner.area.rings import shown
 from scanner.files import atomic_path, write_text
+from scanner.results.csv_files import write_csv
 from scanner.results.finished import FinishedRun
 from scanner.results.formats.kml import kml_text
+from scanner.results.formats.overlays import overlays_of
+from scanner.results.listing import ranked
 from scanner.results.qgis.folder import embed_styles
 
 COLUMNS: Final = (
@@ -37,9 +38,6 @@ SEPARATOR: Final = " | "
 
 MAX_TEXT: Final = 2000
 """Longest text of a field; a site seen in many scenes has a long list of them."""
-
-_FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""Texts that a spreadsheet would run."""
 
 
 def write_formats(run: FinishedRun, also: Sequence[str]) -> list[Path]:
@@ -62,9 +60,7 @@ def listed_sites(run: FinishedRun) -> gpd.GeoDataFrame:
     Lists and dates have become text. Besides the columns of ``detections.parquet``: ``name``,
     ``lat``, ``lon``, ``overlays`` and ``presumed_illegal``, the last two empty without overlays.
     """
-    order = {"score": False, "area_ha": False, "detection_id": True}
-    sites = run.sites.sort_values(list(order), ascending=list(order.values()), kind="stable")
-    sites = sites.reset_index(drop=True)
+    sites = ranked(run)
     points = shapely.point_on_surface(sites.geometry.to_numpy())
     sites["name"] = site_names(run.aoi.slug, len(sites))
     sites["lat"] = shapely.get_y(points).round(6)
@@ -89,17 +85,17 @@ def _overlays(run: FinishedRun) -> tuple[dict[str, list[str]], dict[str, list[st
     """Return, by site, the features of overlays it lies in, and what they state of it."""
     inside: dict[str, list[str]] = {}
     presumed: dict[str, list[str]] = {}
-    path = run.path / "overlays.parquet"
-    if path.is_file():
-        rows = gpd.read_parquet(path).dropna(subset="feature")
+    table = overlays_of(run)
+    if table is not None:
+        rows = table.dropna(subset="feature")
         rows = rows.sort_values(["overlay", "area_ha", "feature"], ascending=[True, False, True])
-        for row in rows.itertuples():
-            share = f"{100 * row.share:.0f}" if row.share >= 0.01 else "under 1"
-            place = f"{row.overlay}: {row.feature} ({share} %)"
-            inside.setdefault(row.detection_id, []).append(place)
-            if row.presumed_illegal is not None:
-                told = f"{row.overlay}: {row.presumed_illegal}"
-                presumed.setdefault(row.detection_id, []).append(told)
+        for row in rows.to_dict("records"):
+            share = f"{100 * row['share']:.0f}" if row["share"] >= 0.01 else "under 1"
+            place = f"{row['overlay']}: {row['feature']} ({share} %)"
+            inside.setdefault(row["detection_id"], []).append(place)
+            if row["presumed_illegal"] is not None:
+                told = f"{row['overlay']}: {row['presumed_illegal']}"
+                presumed.setdefault(row["detection_id"], []).append(told)
     return inside, {key: list(dict.fromkeys(told)) for key, told in presumed.items()}
 
 
@@ -167,16 +163,7 @@ def waypoint_text(site: Any) -> str:
 
 def _write_csv(run: FinishedRun, sites: gpd.GeoDataFrame, path: Path) -> None:
     """Write a table for spreadsheets; texts they would take for formulas begin with ``'``."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sites[list(COLUMNS)].itertuples(index=False):
-        writer.writerow([_harmless(value) for value in row])
-    write_text(path, stream.getvalue())
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    write_csv(path, COLUMNS, sites[list(COLUMNS)].itertuples(index=False))
 
 
 def _about(run: FinishedRun) -> str:

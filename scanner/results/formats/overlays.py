@@ -18,18 +18,28 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from scanner.area.aoi import only_area
 from scanner.area.coordinates import from_geographic, to_geographic
 from scanner.area.zones import Zone
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, RunError
 from scanner.results.finished import FinishedRun
 from scanner.results.formats.overlay_files import Overlay, read_overlays
 from scanner.results.outputs import write_geoparquet
 
-__all__ = ["OVERLAY_SCHEMA", "Overlay", "join_overlay", "read_overlays", "write_overlays"]
+__all__ = [
+    "OVERLAY_SCHEMA",
+    "Overlay",
+    "join_overlay",
+    "overlays_of",
+    "read_overlays",
+    "write_overlays",
+]
+
+FILE: Final = "overlays.parquet"
 
 OVERLAY_SCHEMA: Final = pa.schema(
     [
@@ -67,9 +77,30 @@ def write_overlays(run: FinishedRun, overlays: Sequence[Overlay]) -> Path:
         geometry=[row["geometry"] for row in rows],
         crs="EPSG:4326",
     )
-    path = run.path / "overlays.parquet"
+    path = run.path / FILE
     write_geoparquet(path, frame, OVERLAY_SCHEMA)
     return path
+
+
+def overlays_of(
+    run: FinishedRun, columns: Sequence[str] = OVERLAY_SCHEMA.names
+) -> pd.DataFrame | None:
+    """Return columns of a run's ``overlays.parquet``, ``None`` where it was joined to no overlay.
+
+    ``feature`` is null in the rows of what lies in none of an overlay's features. Raises
+    ``RunError`` where the file cannot be read.
+    """
+    path = run.path / FILE
+    if not path.is_file():
+        return None
+    try:
+        frame: pd.DataFrame = pq.read_table(path, columns=list(columns)).to_pandas()
+        return frame[list(columns)]
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RunError(
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); call mining-scan "
+            "again with its --overlay"
+        ) from error
 
 
 def join_overlay(sites: gpd.GeoDataFrame, overlay: Overlay) -> list[dict[str, Any]]:

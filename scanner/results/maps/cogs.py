@@ -1,14 +1,11 @@
 """A raster of all tiles as one cloud-optimized GeoTIFF, written in bounded memory.
 
 The pixels go window by window into a sparse scratch file, of which GDAL makes the COG. What it was
-made of and its digest are noted beside it, so a mosaic is made anew when the tiles' rasters
-changed, and when somebody else's program has changed the mosaic.
+made of is noted (``notes``), so it is made anew where that changed, or the mosaic itself.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,12 +19,13 @@ from rasterio.windows import Window
 
 from scanner.detection.segment import NOT_SEGMENTED
 from scanner.errors import OutputError
-from scanner.files import atomic_path, write_json
+from scanner.files import SCRATCH, atomic_path
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.finished import FinishedRun
 from scanner.results.maps.grids import Grid
 from scanner.results.maps.layers import Layer, empty
 from scanner.results.maps.mosaic import THREADS, render_block
+from scanner.results.maps.notes import digest_of, is_noted, note
 from scanner.results.maps.raster_tiles import raster_tiles
 from scanner.results.outputs import sha256
 from scanner.results.palette import colour_table
@@ -39,8 +37,6 @@ WRITTEN_PX: Final = 2048
 """Side of the windows a mosaic is written in."""
 CACHE_BYTES: Final = 64 * 2**20
 """Decoded blocks that GDAL keeps meanwhile."""
-NOTES: Final = "mosaics.json"
-"""Name of a mosaic -> digest of what it was made of, and its own."""
 
 _SCRATCH: Final = {
     "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "dtype": "uint8",
@@ -80,7 +76,7 @@ def write_cog(run: FinishedRun, name: str) -> None:
         with (
             rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True),
             atomic_path(target) as out,
-            TemporaryDirectory(prefix=".rasters-", dir=run.path) as folder,
+            TemporaryDirectory(prefix=SCRATCH, dir=run.path) as folder,
         ):
             scratch, made = Path(folder) / "scratch.tif", Path(folder) / "made.tif"
             _fill(scratch, tiles.layers(name), grid, name, _tags(run, name))
@@ -88,9 +84,7 @@ def write_cog(run: FinishedRun, name: str) -> None:
             made.replace(out)
     except (RasterioError, CPLE_BaseError) as error:
         raise OutputError(f"{target}: cannot be written ({error}); free space") from error
-    notes = _notes(run)
-    notes[name] = {"source": _digest(run, name), "sha256": sha256(target)}
-    write_json(run.path / NOTES, dict(sorted(notes.items())))
+    note(run, name, _digest(run, name), sha256(target))
 
 
 def current_cog(run: FinishedRun, name: str) -> Path | None:
@@ -101,8 +95,7 @@ def current_cog(run: FinishedRun, name: str) -> Path | None:
     state = target.stat()
     known, key = raster_tiles(run).current, (name, state.st_mtime_ns, state.st_size)
     if key not in known:
-        wanted = {"source": _digest(run, name), "sha256": sha256(target)}
-        known[key] = _notes(run).get(name) == wanted
+        known[key] = is_noted(run, name, _digest(run, name), sha256(target))
     return target if known[key] else None
 
 
@@ -157,13 +150,4 @@ def _digest(run: FinishedRun, name: str) -> str:
     """Return the digest of all that a mosaic is made of."""
     made_of = raster_tiles(run).digests[name]
     colours = {} if name == "quicklook" else colour_table(name)
-    told = [LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _notes(run: FinishedRun) -> dict[str, Any]:
-    try:
-        notes = json.loads((run.path / NOTES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
+    return digest_of(LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of)

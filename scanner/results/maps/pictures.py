@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 from scanner.area.grid import CELL_M, CELL_PX
 from scanner.files import whole_folder
 from scanner.models.card import SEGMENTER_CLASSES
+from scanner.results.digests import file_digests
 from scanner.results.finished import FinishedRun
+from scanner.results.maps.cogs import current_cog
 from scanner.results.maps.drawing import LONGEST_PX, NOTHING, Image, on_grey, save, save_with_legend
 from scanner.results.maps.grids import Grid, moved_bounds, transformer
-from scanner.results.maps.raster_tiles import METRES_PER_DEGREE
+from scanner.results.maps.notes import digest_of, is_noted, note
+from scanner.results.maps.raster_tiles import METRES_PER_DEGREE, raster_tiles
 from scanner.results.maps.rasters import credit, mosaic_grid, picture, warped
+from scanner.results.outputs import sha256
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS
+from scanner.version import __version__
 
+LAYOUT: Final = 1
+"""Counted up where the same tables and rasters give other pictures."""
 SHORTEST_PX: Final = 1024
 """A small area is enlarged until its longest side has this many pixels."""
 LEGEND_PX: Final = 256
@@ -52,9 +59,10 @@ _MARKED: Final = {
 
 
 def write_pictures(run: FinishedRun) -> Path | None:
-    """Write the folder ``pictures`` of a run anew; ``None``, and no folder, without any raster.
+    """Write the folder ``pictures`` of a run; ``None``, and no folder, without any raster.
 
-    Without a quicklook there are only class map and suspicious ground.
+    Without a quicklook there are only class map and suspicious ground. Pictures that lie there
+    unchanged, and would be drawn the same, are not drawn again.
 
     Raises ``RunError`` where a tile's raster was changed, ``OutputError`` where the disk refuses.
     """
@@ -63,11 +71,29 @@ def write_pictures(run: FinishedRun) -> Path | None:
     if not frames:
         shutil.rmtree(target, ignore_errors=True)
         return None
+    source = _digest(run)
+    if is_noted(run, "pictures", source, _content(target)):
+        return target
     with whole_folder(target) as made:
         _overviews(run, _view(run, frames[0]), made)
         if mosaic_grid(run, "quicklook") is not None:
             _crops(run, made / "classification_crops")
+    note(run, "pictures", source, _content(target))
     return target
+
+
+def _digest(run: FinishedRun) -> str:
+    """Return the digest of all that the pictures are made of."""
+    tables = [sha256(run.path / name) for name in ("aoi.geojson", "cells.parquet")]
+    rasters = raster_tiles(run).digests
+    shrunk_from = {name: current_cog(run, name) is not None for name in rasters}
+    colours = [CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS]
+    return digest_of(LAYOUT, __version__, CROPS, credit(run), tables, rasters, shrunk_from, colours)
+
+
+def _content(folder: Path) -> str:
+    """Return the digest of the names and bytes of all files of a folder."""
+    return digest_of(file_digests(folder))
 
 
 def _view(run: FinishedRun, frame: Grid) -> Grid:

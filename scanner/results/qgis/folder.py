@@ -16,6 +16,7 @@ from pyogrio.errors import DataSourceError, FeatureError
 from scanner.detection.detections import STATUSES
 from scanner.errors import OutputError
 from scanner.files import whole_folder, write_text
+from scanner.results.changes.change_table import changes_of
 from scanner.results.finished import FinishedRun
 from scanner.results.qgis.project import MapLayer, project, write_archive
 from scanner.results.qgis.styles import STYLES, document
@@ -26,8 +27,6 @@ MAX_CELLS: Final = 200_000
 """Cells the project shows at most, those that matter most first: some 50 MB."""
 SHOWN_CELLS: Final = STATUSES[:-1]
 """Statuses the project shows, by weight: all but ``not_suspicious``."""
-CHANGES: Final = Path("changes", "changes.parquet")
-"""What ``compare.write_changes`` left in the run folder, where a baseline was given."""
 UNDATED: Final = "1970-01-01T00:00:00.000Z"
 """Stands where GeoPackage wants to know when it was written."""
 UNSEEN: Final = "What was not seen is not free of mines."
@@ -94,14 +93,14 @@ def write_qgis(run: FinishedRun) -> Path:
         _write_layer(run.sites, scratch / "detections.fgb", "MultiPolygon")
         _write_layer(run.coverage, scratch / "coverage.fgb", "Polygon")
         named = STYLES.keys() - {"quicklook"}  # which opens as it is
-        if (run.path / CHANGES).is_file():
-            changes = gpd.read_parquet(run.path / CHANGES)
+        changes = changes_of(run)
+        if changes is not None:
             _write_layer(changes, scratch / "changes.fgb", "MultiPolygon")
         else:
             named -= {"changes"}
         for name in named:
             write_text(scratch / f"{name}.qml", document(STYLES[name]()))
-        text = _project(run, left_out)
+        text = _project(run, left_out, compared=changes is not None)
         write_archive(scratch / f"{PROJECT}.qgz", f"{PROJECT}.qgs", text)
     return folder
 
@@ -141,7 +140,7 @@ def _text(value: Any) -> str | None:
     return ", ".join(value) if hasattr(value, "__len__") else str(value)
 
 
-def _project(run: FinishedRun, left_out: int) -> str:
+def _project(run: FinishedRun, left_out: int, compared: bool) -> str:
     """Lay out the project of a run: what was found above what it was found on."""
     more = f"; {left_out:,} more than a map can hold are left out" if left_out else ""
     vectors = [
@@ -154,7 +153,7 @@ def _project(run: FinishedRun, left_out: int) -> str:
     layers = [
         MapLayer(f"{PROJECT}-{name}", title, source, STYLES[name](), shown=shown, note=note)
         for name, title, source, shown, note in vectors
-        if name != "changes" or (run.path / CHANGES).is_file()
+        if name != "changes" or compared
     ]
     for name, title in RASTERS.items():
         path = run.path / f"{name}.tif"

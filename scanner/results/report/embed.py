@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+from jinja2 import BaseLoader, Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from scanner.errors import OutputError
@@ -23,6 +24,17 @@ _ESCAPED: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029
 _QUALITIES: Final = (82, 70, 55, 40, 25)
 _LOSSLESS: Final = 101
 _WEBP: Final = "data:image/webp;base64,"
+
+
+def environment(loader: BaseLoader | None = None) -> Environment:
+    """Return what fills the templates of pages: every value is escaped, a lacking one an error."""
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def json_text(value: Any) -> str:

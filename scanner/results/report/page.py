@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from scanner.detection.detections import STATUSES
@@ -20,7 +20,7 @@ from scanner.files import write_text
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.finished import FinishedRun
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS, as_hex
-from scanner.results.report.embed import json_text, source_hash
+from scanner.results.report.embed import environment, json_text, source_hash
 from scanner.results.report.map_data import BASE_HOST, map_data
 from scanner.results.report.words import page_words
 from scanner.version import __version__
@@ -72,10 +72,7 @@ def page(run: FinishedRun, lang: str) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_asset("page.html.j2"))
+    return environment().from_string(_asset("page.html.j2"))
 
 
 def _asset(name: str) -> str:

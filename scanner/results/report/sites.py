@@ -6,15 +6,16 @@ What a site lies in, and what is presumed there, comes from the user's own overl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 
 from scanner.models.calibration import rescale
+from scanner.results.changes.change_table import changes_of
 from scanner.results.finished import FinishedRun
+from scanner.results.formats.overlays import overlays_of
+from scanner.results.listing import ranked
 from scanner.results.maps.rasters import warped
 from scanner.results.report.embed import picture_uri
 from scanner.results.report.frame import CRS, Frame, square
@@ -32,14 +33,6 @@ CHIP_MARGIN_M: Final = 240.0
 CHIP_LEAST_M: Final = 960.0
 RARE: Final = 0.01
 """Prevalence every score is shown at as well: one mine in a hundred suspicious cells."""
-OVERLAYS: Final = "overlays.parquet"
-CHANGES: Final = Path("changes") / "changes.parquet"
-
-
-def ranked(run: FinishedRun) -> gpd.GeoDataFrame:
-    """Return the sites by score, then area, then id."""
-    order = {"score": False, "area_ha": False, "detection_id": True}
-    return run.sites.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
 
 
 def site_rows(run: FinishedRun) -> list[dict[str, Any]]:
@@ -101,27 +94,27 @@ def _chip(run: FinishedRun, frame: Frame, limit: int) -> dict[str, Any] | None:
 
 def overlay_rows(run: FinishedRun) -> list[dict[str, Any]]:
     """Return the rows of ``overlays.parquet``; what lies in no feature has ``feature`` None."""
-    path = run.path / OVERLAYS
-    if not path.is_file():
+    table = overlays_of(run)
+    if table is None:
         return []
-    frame = gpd.read_parquet(path).sort_values(["overlay", "feature"], kind="stable")
+    frame = table.sort_values(["overlay", "feature"], kind="stable")
     return [
         {
-            "site": row.detection_id,
-            "overlay": str(row.overlay),
-            "feature": _text(row.feature),
-            "ha": round(row.area_ha, 2),
-            "share": round(100 * row.share, 1),
-            "presumed": _text(row.presumed_illegal),
+            "site": row["detection_id"],
+            "overlay": str(row["overlay"]),
+            "feature": _text(row["feature"]),
+            "ha": round(row["area_ha"], 2),
+            "share": round(100 * row["share"], 1),
+            "presumed": _text(row["presumed_illegal"]),
         }
-        for row in frame.itertuples()
+        for row in frame.to_dict("records")
     ]
 
 
 def change_rows(run: FinishedRun) -> list[dict[str, Any]]:
     """Return the rows of ``changes.parquet``, the sites that are gone among them."""
-    path = run.path / CHANGES
-    if not path.is_file():
+    frame = changes_of(run)
+    if frame is None:
         return []
     return [
         {
@@ -134,7 +127,7 @@ def change_rows(run: FinishedRun) -> list[dict[str, Any]]:
             "new_ha": _round(row.area_new_ha),
             "growth_ha": _round(row.growth_ha),
         }
-        for row in gpd.read_parquet(path).itertuples()
+        for row in frame.itertuples()
     ]
 
 
