@@ -7,6 +7,7 @@ ranger's waypoint, a pin on the globe and a row of a spreadsheet can be told to 
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,10 @@ import numpy as np
 import pandas as pd
 import pyogrio
 import shapely
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from scanner.area.rings import shown
+from scanner.errors import OutputError
 from scanner.files import atomic_path, write_text
 from scanner.results.csv_files import write_csv
 from scanner.results.finished import FinishedRun
@@ -44,12 +47,17 @@ def write_formats(run: FinishedRun, also: Sequence[str]) -> list[Path]:
     """Write ``detections.<format>`` for each of ``gpkg``, ``kml``, ``gpx``, ``csv`` asked for.
 
     Overlays are named where ``overlays.parquet`` stands. A run without sites gives valid files.
+
+    Raises ``OutputError`` where the disk refuses.
     """
     sites = listed_sites(run)
     paths = []
     for name in dict.fromkeys(also):
         path = run.path / f"detections.{name}"
-        _WRITERS[name](run, sites, path)
+        try:
+            _WRITERS[name](run, sites, path)
+        except (DataSourceError, DataLayerError, FeatureError, sqlite3.Error) as error:
+            raise OutputError(f"{path}: cannot be written ({error}); free space") from error
         paths.append(path)
     return paths
 
