@@ -151,6 +151,7 @@ def test_a_tile_that_kills_its_workers_fails_and_its_neighbours_do_not(
     assert rows(out) == rows(calm.run.out)
 
 
+@pytest.mark.slow
 def test_a_tile_that_needs_too_much_memory_says_so(calm, here, inject):
     bad, good = tile_ids(calm.run.out)
     inject("eat", (bad,))
@@ -182,6 +183,7 @@ def test_a_tile_that_hangs_is_given_up_and_the_others_go_on(calm, here, inject, 
     assert [one["tile_id"] for one in summary["tiles"]["failed"]] == [bad]
 
 
+@pytest.mark.slow
 def test_no_tile_after_tile_is_fed_to_workers_that_die(here, inject, monkeypatch, tmp_path):
     """Where each tile kills, the run ends with what can be done about it."""
     monkeypatch.setattr(submit, "MOST_ACCUSED", 1)
