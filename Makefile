@@ -30,7 +30,7 @@ lint: $(READY)
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml scanner training
 
 audit: $(READY)  ## known flaws of the locked packages, where their database is reached
-	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(BIN)/python -m tests.security.audit
 
 soak: $(READY)  ## 520 tiles with random faults and kills, then each parser fuzzed: two hours
 	$(BIN)/python -m tests.benchmarks.soak --tiles 520 --seed 1 --out build/soak.md

@@ -183,7 +183,8 @@ def _tell_error(name: str, error: Exception, text: str, args: Sequence[str], cod
     if "--debug" in args:
         lines = traceback.format_exception(error)
         say(_stripped("".join(lines)).rstrip(), err=True)
-    say(f"{name}: {' '.join(text.split())}", err=True)
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    say(f"{name}: {line}", err=True)
     return code
 
 

@@ -24,6 +24,10 @@ from pydantic_core import PydanticCustomError
 
 from scanner.errors import ConfigError
 
+MAX_BYTES: Final = 100_000
+"""Size of a config file."""
+MAX_DOTS: Final = 1_000
+"""Dots in one of its lines: a key of very many parts takes tomllib minutes."""
 _STRICT = ConfigDict(extra="forbid")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 CUTS: Final = ("balanced", "high-recall", "high-precision")
@@ -153,7 +157,12 @@ class ScanConfig:
     def from_toml(cls, path: Path) -> ScanConfig:
         """Read a config file; unknown keys and values of the wrong type are refused."""
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)  # a device has no end
+            dots = max(line.count(b".") for line in content.split(b"\n"))
+            if len(content) > MAX_BYTES or dots > MAX_DOTS:
+                raise ConfigError(f"{path}: too large for settings; give a TOML file")
+            raw = tomllib.loads(content.decode())
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read ({error}); give a TOML file") from error
         except (ValueError, RecursionError) as error:  # also numbers too long, nesting too deep

@@ -100,7 +100,10 @@ def api_url(search: SearchConfig) -> str | None:
 
 
 def check_endpoint(url: str, search: SearchConfig, option: str) -> None:
-    """Refuse an address to ask (``ConfigError``) that is plain http or holds a password."""
+    """Refuse an address to ask (``ConfigError``) that is plain http or holds a password or key.
+
+    Settings are written into run folders, so what must stay secret belongs to the environment.
+    """
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").lower(), parts.port
@@ -109,6 +112,11 @@ def check_endpoint(url: str, search: SearchConfig, option: str) -> None:
     if not host or parts.username or parts.scheme not in ("http", "https"):
         raise ConfigError(
             f"{option} {strip_secrets(url)}: needs a host and no user name; give https://HOST/..."
+        )
+    if _BARE_SECRET.search(parts.query):
+        raise ConfigError(
+            f"{option} {strip_secrets(url)}: holds a key, which would be written into the run "
+            "folder; leave it out, keys come from the environment (PC_SDK_SUBSCRIPTION_KEY)"
         )
     plain = tuple(h for h in search.hosts if h.startswith("http://"))
     if parts.scheme == "http" and not Allowed((*LOOPBACK, *plain)).takes("http", host, port):

@@ -54,7 +54,7 @@ def write_items(path: Path, found: ItemSet) -> None:
     """
     document = {
         "type": "FeatureCollection",
-        "features": [item.with_hrefs(unsigned).raw for item in found.items],
+        "features": [_without_secrets(item.with_hrefs(unsigned).raw) for item in found.items],
         _MEMBER: {
             "date": found.date,
             "dropped": [asdict(one) for one in found.dropped],
@@ -62,6 +62,15 @@ def write_items(path: Path, found: ItemSet) -> None:
         },
     }
     write_json(path, document)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return JSON without the queries of addresses, wherever in an item a catalog put one."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in value]
+    return strip_secrets(value) if isinstance(value, str) and "://" in value else value
 
 
 def read_items(path: Path) -> ItemSet:

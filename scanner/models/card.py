@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +19,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from scanner.errors import ConfigError, ModelError
-from scanner.imagery.bands import COMMON_NAMES
 from scanner.models.calibration import Calibration as Calibration
 from scanner.models.calibration import rescale
+from scanner.models.check import CLASSIFIER_CLASSES as CLASSIFIER_CLASSES
+from scanner.models.check import SEGMENTER_CLASSES as SEGMENTER_CLASSES
+from scanner.models.check import Task, check_card, check_network
 from scanner.models.mlm import from_mlm, to_mlm
-from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, weights_digest
+from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, shown, weights_digest
 
-SEGMENTER_CLASSES: Final = (
-    "background",
-    "building",
-    "road",
-    "water",
-    "barren",
-    "forest",
-    "agriculture",
-)
-"""Classes of every segmenter, in this order (the names are LoveDA's)."""
-CLASSIFIER_CLASSES: Final = ("not_mine", "mine")
-"""Classes of every classifier; the score is the probability of the second."""
-
-Task = Literal["semantic-segmentation", "classification"]
-CLASSES: Final[dict[str, tuple[str, ...]]] = {
-    "semantic-segmentation": SEGMENTER_CLASSES,
-    "classification": CLASSIFIER_CLASSES,
-}
-THRESHOLDS: Final = ("balanced", "high_recall", "high_precision")
-"""Names of the thresholds a classifier's card may hold besides the default one."""
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -162,7 +144,8 @@ class ModelCard:
         folder = Path(folder)
         path = folder / CARD_FILE
         card = _validated(from_mlm(read_json(path), path), path)
-        _check(card, path)
+        check_card(card, path)
+        check_network(card, path)
         found = weights_digest(folder / WEIGHTS_FILE)
         if found != card.sha256:
             raise ModelError(
@@ -175,7 +158,8 @@ class ModelCard:
         """Write ``card.json`` beside the weights in ``folder``; returns it with their sha256."""
         folder = Path(folder)
         card = replace(self, sha256=weights_digest(folder / WEIGHTS_FILE))
-        _check(card, folder / CARD_FILE)
+        check_card(card, folder / CARD_FILE)
+        check_network(card, folder / CARD_FILE)
         text = json.dumps(to_mlm(card), indent=2, allow_nan=False)
         (folder / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         return card
@@ -214,34 +198,6 @@ def _validated(values: dict[str, Any], path: Path) -> ModelCard:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"{path}: {where} = {first.get('input')!r}: {first['msg']}; correct the card"
+            f"{path}: {shown(where)} = {shown(first.get('input'))}: {first['msg']}; "
+            "correct the card"
         ) from error
-
-
-def _check(card: ModelCard, path: Path) -> None:
-    """Refuse a card that this version cannot honour."""
-    every = card.bands + card.optional_bands
-    unknown = [band for band in every if band not in COMMON_NAMES or band == "SCL"]
-    problem = None
-    if unknown or len(set(every)) != len(every) or not card.bands:
-        problem = f"bands {every}, known are {' '.join(b for b in COMMON_NAMES if b != 'SCL')}"
-    elif card.classes != CLASSES[card.task]:
-        problem = f"classes {card.classes}, expected are {CLASSES[card.task]} in this order"
-    elif not len(card.scaling.mean) == len(card.scaling.std) == len(every) or np.size(
-        card.scaling.high
-    ) not in (1, len(every)):
-        problem = f"scaling for {len(card.scaling.mean)} bands of {len(every)}"
-    elif not min(card.scaling.std) > 0 or not card.scaling.low < np.min(card.scaling.high):
-        problem = "scaling with a deviation or range that is not positive"
-    elif card.task == "classification" and None in (
-        card.threshold,
-        card.calibration,
-        card.chip_size,
-    ):
-        problem = "a classifier without threshold, calibration or chip size"
-    elif unnamed := [name for name in card.thresholds if name not in THRESHOLDS]:
-        problem = f"threshold {unnamed[0]!r}, known are {', '.join(THRESHOLDS)}"
-    elif not all(0 <= cut <= 1 for cut in (*card.thresholds.values(), card.threshold or 0.0)):
-        problem = "a threshold outside 0..1"
-    if problem is not None:
-        raise ModelError(f"{path}: {problem}; correct the card or take another model")

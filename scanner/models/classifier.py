@@ -14,13 +14,11 @@ from torch import nn
 from scanner.errors import ModelError
 from scanner.models.calibration import calibrate as calibrate
 from scanner.models.card import ModelCard
+from scanner.models.networks import BACKBONES
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights, shipped
 
 BATCH = 32
 """Chips a forward pass; the last batch is filled up, so no score depends on how many there are."""
-BACKBONES = ("narrow", "resnet18", "resnet34", "efficientnet_b0")
-"""Networks a card may name; ``narrow`` is :func:`narrow_resnet`, the others are torchvision's."""
-
 NARROW = 32
 """Channels of the first stage of ``narrow``."""
 

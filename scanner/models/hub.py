@@ -6,12 +6,15 @@ and it is refused where these do not say all that is needed: nothing is guessed.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from scanner.errors import ModelError
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
-from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, shipped, weights_digest
+from scanner.models.check import check_card
+from scanner.models.networks import check_segformer, shaping
+from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, shipped, shown, weights_digest
 
 STRETCH: Final = 0.3
 """Reflectance shown as white (255) when Sentinel-2 is given to a model of 8-bit RGB pictures."""
@@ -29,12 +32,17 @@ IGNORED: Final = {"no-data", "nodata", "no data", "ignore", "ignored", "unlabele
 
 _FILES: Final = ("config.json", "preprocessor_config.json", WEIGHTS_FILE)
 
+_HUB_ID: Final = re.compile(
+    r"([\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})(?:@([\w-][\w./-]{0,99}))?", re.ASCII
+)
+
 
 def segmenter_card(name: str | Path | None = None) -> tuple[Path, ModelCard]:
     """Return the directory and the checked card of a segmenter.
 
     ``name`` is ``None`` (shipped), a directory with ``card.json``, one in transformers form, or a
-    hub id, which is fetched. Raises ``ModelError``; never another model than the one named.
+    hub id, which is fetched (``owner/name``, or ``owner/name@revision``). Raises ``ModelError``;
+    never another model than the one named.
     """
     folder = shipped("segmenter") if name is None else Path(name)
     if not folder.is_dir() and name is not None:
@@ -53,6 +61,8 @@ def channel_map(labels: dict[str, str], source: str) -> list[int]:
     Raises ``ModelError`` if a class is missing, named twice, or a label is not known.
     """
     found: dict[str, int] = {}
+    if sorted(labels) != sorted(map(str, range(len(labels)))):
+        raise ModelError(f"{source}: id2label does not number its labels from 0; complete it")
     for channel, label in labels.items():
         plain = " ".join(str(label).lower().replace("_", " ").split())
         ours = SYNONYMS.get(plain, plain)
@@ -60,7 +70,8 @@ def channel_map(labels: dict[str, str], source: str) -> list[int]:
             continue
         if ours not in SEGMENTER_CLASSES or ours in found:
             raise ModelError(
-                f"{source}: label {label!r} is {'there twice' if ours in found else 'not known'}; "
+                f"{source}: label {shown(label)} is "
+                f"{'there twice' if ours in found else 'not known'}; "
                 f"a segmenter needs exactly {', '.join(SEGMENTER_CLASSES)}"
             )
         found[ours] = int(channel)
@@ -74,18 +85,20 @@ def channel_map(labels: dict[str, str], source: str) -> list[int]:
 
 
 def _derived_card(folder: Path, name: str) -> ModelCard:
-    """Describe a model in transformers form; its digest is that of its weights."""
+    """Describe a model in transformers form; its digest is of its weights and their settings."""
     config = read_json(folder / "config.json")
     kinds = config.get("architectures") or []
     if config.get("model_type") != "segformer" or kinds != ["SegformerForSemanticSegmentation"]:
         raise ModelError(
-            f"{folder / 'config.json'}: a {config.get('model_type')} of {kinds}; "
+            f"{folder / 'config.json'}: a {shown(config.get('model_type'))} of {shown(kinds)}; "
             "give a SegformerForSemanticSegmentation"
         )
     labels = config.get("id2label")
     if not isinstance(labels, dict) or config.get("num_channels", 3) != 3:
         raise ModelError(f"{folder / 'config.json'}: needs id2label and 3 channels; not so here")
-    return ModelCard(
+    source = str(folder / "config.json")
+    network = check_segformer(shaping(config) | {"num_labels": len(labels)}, 3, source)
+    card = ModelCard(
         name=name,
         task="semantic-segmentation",
         architecture="SegFormer",
@@ -93,13 +106,15 @@ def _derived_card(folder: Path, name: str) -> ModelCard:
         classes=SEGMENTER_CLASSES,
         scaling=_scaling(folder / "preprocessor_config.json"),
         sha256=weights_digest(folder / WEIGHTS_FILE),
-        config={"channels": channel_map(labels, str(folder / "config.json")), "order": [2, 1, 0]},
+        config={"channels": channel_map(labels, source), "order": [2, 1, 0], "network": network},
         training_data="not stated by the files of this model",
         limits=(
             f"a model of 8-bit RGB pictures: reflectance 0..{STRETCH} is shown to it as 0..255",
             "not measured on Sentinel-2 by this project",
         ),
     )
+    check_card(card, folder / "preprocessor_config.json")
+    return card
 
 
 def _scaling(path: Path) -> Scaling:
@@ -118,6 +133,8 @@ def _scaling(path: Path) -> Scaling:
             "complete the preprocessor's file"
         ) from error
     blue_first = slice(None, None, -1)
+    if not unit > 0:
+        raise ModelError(f"{path}: rescale_factor is not above 0; correct the preprocessor's file")
     return Scaling(
         mean=tuple(value / unit * STRETCH for value in mean[blue_first]),
         std=tuple(value / unit * STRETCH for value in std[blue_first]),
@@ -137,10 +154,11 @@ def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    if hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
+    named = _HUB_ID.fullmatch(hub_id)
+    if named is None:
         raise ModelError(f"{hub_id}: no such directory; give a model directory or a hub id")
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(named[1], revision=named[2], allow_patterns=list(_FILES)))
     except (OSError, ValueError, HFValidationError) as error:
         raise ModelError(
             f"{hub_id}: no such directory, and not fetched from the hub "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scanner.errors import ModelError
+from scanner.models.store import shown
 
 if TYPE_CHECKING:
     from scanner.models.card import ModelCard
@@ -123,7 +124,7 @@ def from_mlm(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
         ) from error
     if listed != named:
         raise ModelError(
-            f"{path}: mlm:input has bands {listed}, the required and optional ones are {named}; "
-            "correct the card"
+            f"{path}: mlm:input has bands {shown(listed)}, the required and optional ones are "
+            f"{shown(named)}; correct the card"
         )
     return values

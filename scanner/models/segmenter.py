@@ -114,7 +114,7 @@ def _load(folder: Path, expected: str, name: str | None) -> Segmenter:
     folder, card = segmenter_card(name)
     if repr(card) != expected:
         raise ModelError(f"{folder}: changed while it was read; run again")
-    network = _own(folder, card) if (folder / CARD_FILE).exists() else _foreign(folder)
+    network = _own(folder, card) if (folder / CARD_FILE).exists() else foreign(folder, card)
     return SegformerSegmenter(network, card)
 
 
@@ -129,9 +129,10 @@ def build_network(config: dict[str, Any]) -> nn.Module:
 def _own(folder: Path, card: ModelCard) -> nn.Module:
     path = folder / WEIGHTS_FILE
     try:
-        network = build_network(card.config)
-        network.load_state_dict(read_weights(path, card.sha256), strict=True)
-    except (RuntimeError, TypeError, ValueError) as error:
+        with torch.device("meta"):  # what it takes is bounded by the weights there are
+            network = build_network(card.config)
+        network.load_state_dict(read_weights(path, card.sha256), strict=True, assign=True)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(
             f"{path}: does not fit mining:config of its card ({first}); fetch the model again"
@@ -139,22 +140,26 @@ def _own(folder: Path, card: ModelCard) -> nn.Module:
     return network.float()
 
 
-def _foreign(folder: Path) -> nn.Module:
-    from transformers import SegformerForSemanticSegmentation
+def foreign(folder: Path, card: ModelCard) -> nn.Module:
+    """Return the network of a directory in transformers form, as ``hub.segmenter_card`` checked it.
+
+    transformers is given numbers alone and no name of a file: it would follow its ``config.json``
+    to other code, and an ``adapter_config.json`` to other weights. Raises ``ModelError``.
+    """
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     network: nn.Module
     report: dict[str, Any]
     loader: Any = SegformerForSemanticSegmentation
     try:
         network, report = loader.from_pretrained(
-            folder,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
+            None,
+            config=SegformerConfig(**card.config["network"]),
+            state_dict=read_weights(folder / WEIGHTS_FILE, card.sha256),
             output_loading_info=True,
             dtype=torch.float32,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"{folder}: not loaded ({first}); fetch the model again") from error
     wrong = [key for kind in ("missing_keys", "mismatched_keys") for key in report.get(kind, ())]

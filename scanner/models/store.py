@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scanner.errors import ModelError
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from torch import Tensor
 
 CARD_FILE: Final = "card.json"
@@ -27,16 +31,17 @@ def shipped(kind: str) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a small JSON object of a model directory; ``ModelError`` if it is none."""
     try:
-        size = path.stat().st_size
-        if size > MAX_CARD_BYTES:
-            raise ModelError(f"{path}: {size} bytes, at most {MAX_CARD_BYTES}; this is no card")
-        raw = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        with _regular(path) as file:
+            data = file.read(MAX_CARD_BYTES + 1)
+        if len(data) > MAX_CARD_BYTES:
+            raise ModelError(f"{path}: too large, at most {MAX_CARD_BYTES} bytes; this is no card")
+        raw = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); give a model directory"
+            f"{path}: cannot be read ({error.strerror or error}); give a model directory"
         ) from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); fetch the model again") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not JSON ({str(error)[:100]}); fetch the model again") from error
     if not isinstance(raw, dict):
         raise ModelError(f"{path}: JSON, but no object; fetch the model again")
     return raw
@@ -45,12 +50,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def weights_digest(path: Path) -> str:
     """Return the sha256 of a safetensors file; ``ModelError`` if there is none."""
     try:
-        size = path.stat().st_size
-        if size > MAX_WEIGHTS_BYTES:
-            raise ModelError(
-                f"{path}: {size} bytes, at most {MAX_WEIGHTS_BYTES} are read; use a smaller model"
-            )
-        with path.open("rb") as file:
+        with _regular(path) as file:
+            size = path.stat().st_size
+            if size > MAX_WEIGHTS_BYTES:
+                raise ModelError(
+                    f"{path}: {size} bytes, at most {MAX_WEIGHTS_BYTES} are read; "
+                    "use a smaller model"
+                )
             head = file.read(9)
             if len(head) < 9 or head[8:] != b"{" or int.from_bytes(head[:8], "little") > size - 8:
                 raise ModelError(
@@ -61,7 +67,8 @@ def weights_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); give a directory with {WEIGHTS_FILE}"
+            f"{path}: cannot be read ({error.strerror or error}); "
+            f"give a directory with {WEIGHTS_FILE}"
         ) from error
 
 
@@ -70,7 +77,8 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data = path.read_bytes()
+    with _regular(path) as file:
+        data = file.read(MAX_WEIGHTS_BYTES + 1)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path}: changed while it was read; run again")
     try:
@@ -82,5 +90,24 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         ) from error
 
 
+def shown(value: Any) -> str:
+    """Return a value of a card as a message may show it: short, on one line."""
+    return repr(value)[:80]
+
+
+def _regular(path: Path) -> BufferedReader:
+    """Open a file; ``OSError`` for a device or pipe, which would have no end or no beginning."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(0, "no regular file")
+    return path.open("rb")
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value

@@ -83,7 +83,7 @@ def _clear(run: FinishedRun, wanted: ReportConfig) -> None:
     stale |= set() if wanted.overlay else {"overlays.parquet"}
     for name in stale:
         target = run.path / name
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)

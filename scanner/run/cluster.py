@@ -21,6 +21,7 @@ from scanner.config import RunConfig
 from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.ref import ModelRef
+from scanner.run.secure import connection_security
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,26 @@ TORCH_THREADS: Final = 1
 Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
 """
 
-
-CONNECT_TIMEOUT: str = "30s"
+CONNECT_TIMEOUT = "30s"
 """How long an answer of a scheduler or worker is waited for."""
+
+
+OUTSPOKEN: Final = ("rasterio._base", "stackstac.timer")
+"""Loggers that print, for each file they open and at their finest level alone, its signed address.
+What others log of an address is stripped (``access.guard_logs``)."""
 
 
 @cache
 def _check_gdal() -> None:
     """Check once a process, before the first read: warping itself brings the VRT driver back."""
     check_hardened()
+
+
+def _guard_secrets() -> None:
+    """Keep signatures out of the logs of this process, whatever level somebody set."""
+    guard_logs()
+    for name in OUTSPOKEN:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
@@ -59,11 +71,9 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
         from scanner.models.segmenter import set_threads
 
         _check_gdal()
-        guard_logs()
+        _guard_secrets()
         set_threads(TORCH_THREADS)
-        for (
-            ref
-        ) in self._models:  # a model that cannot be loaded ends the run before a pixel is read
+        for ref in self._models:  # one that cannot be loaded ends the run before a pixel is read
             ref.load()
 
 
@@ -88,7 +98,8 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
     """Yield a client of ``run.scheduler``, or of a local cluster that ends with the block.
 
     Each worker, also one that joins later, has the ``models`` loaded before it gets a task. Raises
-    ``ModelError`` where one cannot be, ``ConfigError`` where no scheduler answers.
+    ``ModelError`` where one cannot be, ``ConfigError`` where the address is refused or no scheduler
+    answers.
     """
     if not logger.isEnabledFor(logging.INFO):  # what matters of this, the reports tell
         os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
@@ -103,7 +114,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.admin.low-level-log-length": 20,
         "distributed.diagnostics.computations.max-history": 1,
     }
-    guard_logs()
+    _guard_secrets()
     with dask.config.set(settings):
         if run.scheduler is None:
             with ExitStack() as stack:
@@ -113,16 +124,22 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
                 client.register_plugin(PrepareWorker(models))
                 yield client
             return
-        try:
-            client = Client(run.scheduler)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"--scheduler {run.scheduler}: no scheduler answers ({error}); start one or check "
-                "the address"
-            ) from error
-        with client:
+        with _connected(run) as client:
             _prepare_remote(client, run.scheduler, models)
             yield client
+
+
+def _connected(run: RunConfig) -> Client:
+    security = connection_security(run)
+    try:
+        return Client(run.scheduler, security=security)
+    except (OSError, ValueError) as error:
+        why = str(error).partition(". Check your")[0]  # ... and an address of Dask's pages
+        fix = "the address, and that one CA signed its certificates and yours"
+        raise ConfigError(
+            f"--scheduler {run.scheduler}: no scheduler answers ({why}); start one or check "
+            f"{fix if security else 'the address'}"
+        ) from error
 
 
 @contextmanager

@@ -169,7 +169,9 @@ class RunFolder:
             lock.release()
 
     def sweep(self) -> None:
-        """Take away what writers that were killed left half written."""
+        """Take away what writers that were killed left half written; refuse a ``parts`` elsewhere."""
+        if self.parts.is_symlink():
+            raise OutputError(f"{self.parts}: is a link; take it away, or use --fresh")
         for folder in (self.path, self.parts):
             for left in folder.glob(f"{SCRATCH}*"):
                 try:

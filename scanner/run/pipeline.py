@@ -36,6 +36,7 @@ from scanner.run.cluster import open_client
 from scanner.run.folder import RunFolder, run_folder
 from scanner.run.identity import Identity, identify
 from scanner.run.merge import merge_parts
+from scanner.run.secure import connection_security
 from scanner.run.submit import Submitter
 from scanner.run.tile import Models
 
@@ -167,6 +168,8 @@ def prepare(config: ScanConfig) -> Run:
     models = load_models(config)
     models.classifier_card.cut(config.report.threshold)  # a name it has not is told before any work
     check_wanted(config.report)
+    if config.run.scheduler:
+        connection_security(config.run)  # an address that is refused is told before a search
     folder = run_folder(config, aoi)
     digests = {"segmenter": models.segmenter.sha256, "classifier": models.classifier.sha256}
     if config.run.fresh or folder.frozen() is None:

@@ -84,6 +84,8 @@ def test_keys_of_later_versions_are_left_alone(folder: Path) -> None:
         ({"mining__thresholds": {"balanced": "x"}}, "thresholds.balanced"),
         ({"mining__clip": [0.3, 0.3]}, "not positive"),
         ({"mining__clip": 3}, "no card of this project"),
+        ({"mining__style": {"method": "melt"}}, "style: method 'melt', known are match"),
+        ({"mining__style": {"method": "landsat", "run": "x"}}, "'run' is no entry"),
         ({"mlm__tasks": ["object-detection"]}, "task"),
         ({"mlm__name": None}, "name"),
         ({"mlm__output": []}, "no card of this project"),
@@ -184,7 +186,7 @@ def test_later_fields_come_back_as_written(folder: Path) -> None:
         CARD,
         calibration=ISOTONIC,
         thresholds={"balanced": 0.3, "high_recall": 0.05},
-        style={"stretch": [2, 98]},
+        style={"method": "landsat"},
     ).write(folder)
     assert ModelCard.read(folder) == card
 

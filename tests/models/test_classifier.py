@@ -107,8 +107,10 @@ def test_wrong_models_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="give a classifier"):
         load_classifier(shipped("segmenter"))
     (tmp_path / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes())
-    replace(card(), config=CONFIG | {"backbone": "vgg"}).write(tmp_path)
     with pytest.raises(ModelError, match="known are narrow, resnet18"):
+        replace(card(), config=CONFIG | {"backbone": "vgg"}).write(tmp_path)
+    replace(card(), config=CONFIG | {"backbone": "resnet34"}).write(tmp_path)
+    with pytest.raises(ModelError, match="does not fit mining:config"):
         load_classifier(tmp_path)
 
 
