@@ -285,13 +285,24 @@ def test_a_catalog_that_does_not_answer(here, tiny_models):
         "from scanner.imagery import stac_api; stac_api.BACKOFF_S = 0\n"
         "from scanner.cli import main; main()"
     )
-    url = "http://127.0.0.1:9/stac?key=abc"
-    args = ["aoi.geojson", "--catalog", url, "--out", "run", *models]
+    args = ["aoi.geojson", "--catalog", "http://127.0.0.1:9/stac", "--out", "run", *models]
     done = process(sys.executable, "-c", script, *args, cwd=here)
     assert (done.returncode, done.stdout) == (3, "")
-    line = one_line(done.stderr)
-    assert "127.0.0.1:9/stac" in line
-    assert "abc" not in line
+    assert "127.0.0.1:9/stac" in one_line(done.stderr)
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", ['catalog = "{}"', 'catalog = "https://a.example"\ntoken_url = "{}/{{container}}"']
+)
+def test_a_key_in_an_address_is_refused_and_not_shown(settings, here, call):
+    """It would be written into the run folder; the environment is the place for it."""
+    told = settings.format("https://stac.example/v1?subscription-key=abc")
+    (here / "there.toml").write_text(f"[search]\n{told}\n")
+    code, _, err = call("aoi.geojson", "--config", "there.toml", "--out", "run")
+    assert code == 2
+    assert "holds a key" in one_line(err)
+    assert "abc" not in err
     assert not (here / "run").exists()
 
 

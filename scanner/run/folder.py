@@ -169,7 +169,7 @@ class RunFolder:
             lock.release()
 
     def sweep(self) -> None:
-        """Take away what writers that were killed left half written; refuse a ``parts`` elsewhere."""
+        """Take away what killed writers left half written; refuse a ``parts`` that is a link."""
         if self.parts.is_symlink():
             raise OutputError(f"{self.parts}: is a link; take it away, or use --fresh")
         for folder in (self.path, self.parts):
