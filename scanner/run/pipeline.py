@@ -23,6 +23,7 @@ from scanner.config import ScanConfig
 from scanner.detection.detections import cell_status
 from scanner.errors import ModelError
 from scanner.imagery.catalog import ItemSet, search_items
+from scanner.imagery.signing import signer_for
 from scanner.models.calibration import rescale
 from scanner.models.card import ModelCard
 from scanner.models.hub import segmenter_card
@@ -168,8 +169,9 @@ def prepare(config: ScanConfig) -> Run:
     models = load_models(config)
     models.classifier_card.cut(config.report.threshold)  # a name it has not is told before any work
     check_wanted(config.report)
+    signer_for(config.search)  # an address that is refused is told before a search
     if config.run.scheduler:
-        connection_security(config.run)  # an address that is refused is told before a search
+        connection_security(config.run)
     folder = run_folder(config, aoi)
     digests = {"segmenter": models.segmenter.sha256, "classifier": models.classifier.sha256}
     if config.run.fresh or folder.frozen() is None:
