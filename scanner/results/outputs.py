@@ -15,6 +15,7 @@ import geopandas as gpd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scanner.config import digest
 from scanner.errors import OutputError
 from scanner.files import atomic_path, write_json
 
@@ -89,7 +90,7 @@ class Parts:
             },
             "report": report,
         }
-        write_json(self._marker_path(tile_id), marker)
+        write_json(self._marker_path(tile_id), sealed(marker))
 
     def report(self, tile_id: str) -> dict[str, Any] | None:
         """Return the report of a finished tile, or ``None`` where it must be done (again)."""
@@ -135,14 +136,14 @@ class Parts:
             marker = self._marker(tile_id)
             if marker["run_id"] != self.run_id:
                 return "belongs to another run"
-            if not isinstance(marker["report"], dict) or marker["sha256"] != sha256(path):
+            if marker != sealed(marker) or marker["sha256"] != sha256(path):
                 return "was changed"
             for name, told in marker["rasters"].items():
                 if self.raster_path(tile_id, name).stat().st_size != told["bytes"]:
                     return f"was cut ({name})"
         except FileNotFoundError as error:  # a marker is written last
             return ABSENT if error.filename == str(self._marker_path(tile_id)) else "is not whole"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return "cannot be read"
         return marker
 
@@ -152,6 +153,12 @@ class Parts:
     def _marker(self, tile_id: str) -> dict[str, Any]:
         marker = json.loads(self._marker_path(tile_id).read_text(encoding="utf-8"))
         return dict(marker)
+
+
+def sealed(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a marker with the digest of all else in it, so that no figure is changed unseen."""
+    content = {name: value for name, value in marker.items() if name != "seal"}
+    return {**content, "seal": digest(content)}
 
 
 def sha256(path: Path) -> str:

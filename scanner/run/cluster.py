@@ -120,7 +120,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
             with ExitStack() as stack:
                 with _interrupts_held():
                     cluster = stack.enter_context(_local_cluster(run))
-                client = stack.enter_context(Client(cluster))
+                client = stack.enter_context(Client(cluster, set_as_default=False))
                 client.register_plugin(PrepareWorker(models))
                 yield client
             return
@@ -132,7 +132,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
 def _connected(run: RunConfig) -> Client:
     security = connection_security(run)
     try:
-        return Client(run.scheduler, security=security)
+        return Client(run.scheduler, security=security, set_as_default=False)
     except (OSError, ValueError) as error:
         why = str(error).partition(". Check your")[0]  # ... and an address of Dask's pages
         fix = "the address, and that one CA signed its certificates and yours"

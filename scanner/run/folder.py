@@ -24,8 +24,8 @@ LOCK: Final = "run.lock"
 """Held while a process works in the folder; it stays, since taking it away would free it twice."""
 
 OURS: Final = (
+    "config.toml",  # first: without it a folder holds no run, so half taken away is none
     "aoi.geojson",
-    "config.toml",
     "items.json",
     "identity.json",
     "run.json",

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from scanner.area.aoi import Aoi
 from scanner.config import ScanConfig, digest
 from scanner.errors import ConfigError, OutputError
@@ -41,10 +43,11 @@ class Identity:
     def read(cls, path: Path) -> Identity:
         """Read what :meth:`write` wrote; ``OutputError`` where it is damaged or not there."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            why = str(error).partition("\n")[0]  # pydantic tells more lines
             raise OutputError(
-                f"{path}: cannot be read ({error}); use --fresh to start over, or another --out"
+                f"{path}: cannot be read ({why}); use --fresh to start over, or another --out"
             ) from error
 
     def check(self, now: Identity, folder: Path) -> None:

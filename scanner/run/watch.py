@@ -39,7 +39,8 @@ class Watch:
         Raises ``ClusterError`` where the scheduler is gone, or all workers for too long.
         """
         try:
-            ended = wait(list(futures), timeout=PULSE_S, return_when="FIRST_COMPLETED").done
+            with self._client.as_current():  # it is nobody's default client
+                ended = wait(list(futures), timeout=PULSE_S, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             self._look()
             return []

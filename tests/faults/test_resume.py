@@ -170,6 +170,18 @@ def fewer(document):
         ("identity.json", lambda p: p.write_text("{}"), 3, "identity.json: cannot be read"),
         (
             "identity.json",
+            lambda p: p.write_text("[" * 100_000),
+            3,
+            "identity.json: cannot be read",
+        ),
+        (
+            "identity.json",
+            lambda p: edit(p, lambda d: d.update(models=[])),
+            3,
+            "identity.json: cannot be read",
+        ),
+        (
+            "identity.json",
             lambda p: edit(p, lambda d: d.update(run_id="0" * 64)),
             2,
             "was changed since the run began",
@@ -245,6 +257,10 @@ def other_digest(path):
     edit(path, lambda marker: marker.update(sha256="0" * 64))
 
 
+def of_report(**values):
+    return lambda path: edit(path, lambda marker: marker["report"].update(values))
+
+
 SPOILT = [
     ("parquet", halve, "was changed"),
     ("parquet", flip, "was changed"),
@@ -256,6 +272,13 @@ SPOILT = [
     ("json", lambda p: p.write_bytes(b"\xff\xfe"), "cannot be read"),
     ("json", foreign, "belongs to another run"),
     ("json", other_digest, "was changed"),
+    ("json", of_report(days=["2020-01-01"]), "was changed"),
+    ("json", of_report(status="failed"), "was changed"),
+    ("json", of_report(opinion="mine"), "was changed"),
+    ("json", lambda p: edit(p, lambda marker: marker["report"].pop("days")), "was changed"),
+    ("json", lambda p: edit(p, lambda marker: marker["rasters"].pop("classes")), "was changed"),
+    ("json", lambda p: edit(p, lambda m: m["rasters"]["classes"].pop("sha256")), "was changed"),
+    ("json", lambda p: p.write_text("[" * 100_000), "cannot be read"),
     ("json", linked_to_other, "was changed"),
     ("json", lambda p: p.write_text(other(p).read_text()), "was changed"),
     ("classes.tif", halve, "was cut (classes)"),

@@ -85,7 +85,7 @@ def cluster():
 @pytest.fixture
 def inject(cluster):
     """``inject(kind, tile_ids)`` puts a fault into all workers until the test ends."""
-    with Client(cluster) as client:
+    with Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=300)
 
         def put(*args, **kwargs):
@@ -238,7 +238,7 @@ def test_a_scheduler_that_is_lost_ends_the_run(
     with LocalCluster(
         n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
-    ) as own, Client(own) as client:  # fmt: skip
+    ) as own, Client(own, set_as_default=False) as client:  # fmt: skip
         address = own.scheduler_address
         client.register_plugin(Fault("hang", tuple(tile_ids(calm.run.out)), once=marker))
 

@@ -174,4 +174,4 @@ class TestParts:
     def test_marker_is_readable_json(self, tmp_path):
         Parts(tmp_path, "run").write("t", self.table(), {"reason": None})
         marker = json.loads((tmp_path / "t.json").read_text())
-        assert set(marker) == {"run_id", "sha256", "rasters", "report"}
+        assert set(marker) == {"run_id", "sha256", "rasters", "report", "seal"}

@@ -17,7 +17,7 @@ from stac_validator.stac_validator import StacValidate
 from scanner.area.grid import tiles
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.maps.rasters import assemble
-from scanner.results.outputs import sha256
+from scanner.results.outputs import sealed, sha256
 from scanner.results.qgis.folder import write_qgis
 from scanner.results.stac.collection import write_stac
 from tests.results.runs import Cell, area, cell, make_run
@@ -241,7 +241,7 @@ def replaced(folder: Path, links: dict[str, tuple[str | None, str]]) -> Finished
         marker = json.loads(path.read_text())
         report = marker["report"]
         report["item_ids"] = [[links[one][1] for one in ids] for ids in report["item_ids"]]
-        path.write_text(json.dumps(marker))
+        path.write_text(json.dumps(sealed(marker)))
     summary = json.loads((folder / "run.json").read_text())
     summary["files"]["items.json"] = sha256(folder / "items.json")
     (folder / "run.json").write_text(json.dumps(summary))

@@ -18,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from scanner.errors import OutputError
+from scanner.files import SCRATCH
 from scanner.imagery.bands import NODATA
 from scanner.imagery.demo import frame, stac
 from scanner.imagery.demo.landscape import Ground, Landscape, paint
@@ -63,7 +64,7 @@ def make_scenes(
             f"{folder}: holds files that are not a demo scene set; name an empty or a new folder"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    made = Path(tempfile.mkdtemp(prefix=SCRATCH, suffix=f".{folder.name}", dir=folder.parent))
     try:
         _write_set(made, chosen, ground, clouds, scl_errors)
         (made / STAMP).write_text(json.dumps({"synthetic": True, "key": key}), encoding="utf-8")
