@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import dask.config
-import distributed
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -27,19 +25,6 @@ settings.register_profile(
 settings.load_profile("quiet")
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def as_it_comes() -> None:
-    """Start each test with logging and Dask as they come, whatever a test before has left."""
-    logging.disable(logging.NOTSET)  # loggers forget, too, which levels were enabled
-    for logger in logging.root.manager.loggerDict.values():
-        if isinstance(logger, logging.Logger):
-            logger.disabled = False
-    try:
-        distributed.default_client()
-    except ValueError:  # a client that lost its scheduler stays named in Dask's settings
-        dask.config.set(scheduler=None)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def scheduler() -> Iterator[str]:
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
+        silence_logs=False,  # a level would hold for the handlers of pytest, to the end
     ) as cluster:
         yield str(cluster.scheduler_address)
 

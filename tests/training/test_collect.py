@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import shutil
 import signal
 import sqlite3
@@ -22,7 +21,7 @@ import pytest
 import rasterio
 import shapely
 from click.testing import CliRunner, Result
-from distributed import Client, LocalCluster
+from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -59,21 +58,8 @@ HERE = Place(MINES[0].x, MINES[0].y, 1, "mines")
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """Address of a cluster all tests share: workers take seconds to start."""
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
-        yield str(cluster.scheduler_address)
-
-
-@pytest.fixture(scope="module")
 def client(scheduler: str) -> Iterator[Client]:
-    with Client(scheduler) as client:
+    with Client(scheduler, set_as_default=False) as client:
         yield client
 
 

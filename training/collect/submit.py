@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
 from rasterio.errors import RasterioError
 
 from scanner.config import SearchConfig
@@ -30,6 +30,7 @@ from scanner.imagery.item import Item
 from scanner.imagery.screen import solar_days
 from scanner.run.cluster import worker_count
 from scanner.run.tile import of_days
+from scanner.run.watch import Watch
 from training.collect.pixels import Chip, look, read
 from training.collect.places import Place
 from training.collect.scenes import Scenes
@@ -87,30 +88,33 @@ class Fetcher:
     ) -> None:
         self._client, self._scenes, self._search, self._chip = client, scenes, search, chip
         self._signer = signer_for(search)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[Future, _Job] = {}
 
     def run(self, places: Sequence[Place]) -> Iterator[Fetched]:
-        """Yield each chip as it ends, in whatever order that is."""
+        """Yield each chip as it ends, in whatever order that is.
+
+        Raises ``ClusterError`` where the scheduler is gone, or all workers for too long.
+        """
         waiting = self._scenes.of(places)
-        running = as_completed()
+        watch = Watch(self._client)
         window = CHIPS_PER_WORKER * worker_count(self._client)
         while True:
             while len(self._jobs) < window and (found := next(waiting, None)) is not None:
                 job, why = self._job(*found)
                 if job.items:
-                    running.add(self._submit(job))
+                    self._submit(job)
                 else:
                     yield Fetched(job.place, job.window, reason=why)
             if not self._jobs:
                 return
-            future = next(running)
-            job = self._jobs.pop(future.key)
-            done = self._advance(job, future)
-            future.release()
-            if done is None:
-                running.add(self._submit(job))
-            else:
-                yield done
+            for future in watch.next(list(self._jobs)):
+                job = self._jobs.pop(future)
+                done = self._advance(job, future)
+                future.release()
+                if done is None:
+                    self._submit(job)
+                else:
+                    yield done
 
     def _job(self, place: Place, items: Sequence[Item], why: str) -> tuple[_Job, str]:
         window = window_at(place.lon, place.lat, self._chip)
@@ -124,7 +128,7 @@ class Fetcher:
             job.days = tuple(solar_days(job.items))
         return job, why
 
-    def _submit(self, job: _Job) -> Future:
+    def _submit(self, job: _Job) -> None:
         """Sign, build and hand over the next graph of a chip."""
         env = gdal_env(self._search, retry=job.again)
         chip = self._chip
@@ -135,8 +139,7 @@ class Fetcher:
         else:
             graph = read(signed(self._used(job), self._signer), job.window, chip, env)
         future = self._client.compute(graph, priority=0 if job.days is None else 1)
-        self._jobs[future.key] = job
-        return future
+        self._jobs[future] = job
 
     def _used(self, job: _Job) -> list[Item]:
         return of_days(job.items, job.days or ())
@@ -157,7 +160,7 @@ class Fetcher:
 
     def _failed(self, job: _Job, future: Future) -> Fetched | None:
         error = future.exception()
-        if error is None or isinstance(error, KilledWorker):
+        if isinstance(error, KilledWorker):
             return self._end(job, "its worker died, most likely for want of memory")
         logger.info("chip %s, try %d: %s", job.place.chip_id, job.tries, failure_text(error))
         job.again = True
