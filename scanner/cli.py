@@ -14,7 +14,7 @@ import click
 
 from scanner.cli_told import tell_end, tell_plan, tell_start
 from scanner.ending import INTERRUPTED, Unbroken, interruptible, say
-from scanner.errors import AoiError, ConfigError, ScannerError
+from scanner.errors import AoiError, ConfigError, ScannerError, printable
 from scanner.version import __version__
 
 if TYPE_CHECKING:
@@ -183,8 +183,7 @@ def _tell_error(name: str, error: Exception, text: str, args: Sequence[str], cod
     if "--debug" in args:
         lines = traceback.format_exception(error)
         say(_stripped("".join(lines)).rstrip(), err=True)
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    say(f"{name}: {line}", err=True)
+    say(f"{name}: {printable(' '.join(text.split()))}", err=True)
     return code
 
 

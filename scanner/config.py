@@ -22,7 +22,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, shown
 
 MAX_BYTES: Final = 100_000
 """Size of a config file."""
@@ -166,7 +166,9 @@ class ScanConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read ({error}); give a TOML file") from error
         except (ValueError, RecursionError) as error:  # also numbers too long, nesting too deep
-            raise ConfigError(f"{path}: not TOML ({_shown(error)}); correct that line") from error
+            raise ConfigError(
+                f"{path}: not TOML ({shown(error, 120)}); correct that line"
+            ) from error
         return scan_config(raw, source=str(path))
 
     def to_toml(self) -> str:
@@ -192,16 +194,10 @@ def scan_config(raw: dict[str, Any], source: str = "settings") -> ScanConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        told = f"{_shown(where)} = {_shown(repr(first.get('input')))}: {first['msg']}"
+        told = f"{shown(where, 120)} = {shown(repr(first.get('input')), 120)}: {first['msg']}"
         raise ConfigError(f"{source}: {told}; correct it") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: a value is nested too deeply; correct it") from error
-
-
-def _shown(value: object) -> str:
-    """Return a text from a file as part of one printable line."""
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def digest(value: Any) -> str:

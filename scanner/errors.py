@@ -7,6 +7,17 @@ A message names the object, the fact and the fix, in one line:
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return a text with ``?`` for what would move a cursor or break a line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """Return a value from outside as part of one printable line of a message."""
+    text = printable(str(value))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
 class ScannerError(Exception):
     """Root of every error this project raises on purpose."""
 

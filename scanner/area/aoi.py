@@ -25,9 +25,9 @@ from shapely.geometry.base import BaseGeometry
 from scanner.area.coordinates import square_ring
 from scanner.area.formats import AOI_FORMATS, read_format
 from scanner.area.geojson import read_outline
-from scanner.area.rings import Caps, Outline, Ring, shown
+from scanner.area.rings import Caps, Outline, Ring
 from scanner.config import ScanConfig
-from scanner.errors import AoiError, ConfigError
+from scanner.errors import AoiError, ConfigError, shown
 
 MAX_KM2: Final = 10_000_000.0
 """Largest area: all of Amazonia is 6.7 million km2."""

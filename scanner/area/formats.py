@@ -22,8 +22,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from scanner.area.rings import Caps, Feature, Outline, RingReader, read_file, shown
+from scanner.area.rings import Caps, Feature, Outline, RingReader, read_file
 from scanner.area.unzip import zip_content, zip_entries
+from scanner.errors import shown
 
 COLUMNS: Final = r"^(name|nome?|nombre)$|^(nm|nome?|name)_|_(name|nome?)$|^presumed_i"
 """Columns that are read besides the geometry: what a feature may be called, and one statement."""

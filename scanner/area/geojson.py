@@ -23,11 +23,10 @@ from scanner.area.rings import (
     RingReader,
     one_line,
     read_file,
-    shown,
 )
-from scanner.errors import AoiError
+from scanner.errors import AoiError, shown
 
-__all__ = ["MAX_DEPTH", "TO_DEGREES", "Outline", "Ring", "read_outline", "shown"]
+__all__ = ["MAX_DEPTH", "TO_DEGREES", "Outline", "Ring", "read_outline"]
 
 MAX_DEPTH: Final = 20
 """Deepest nesting of geometry collections."""

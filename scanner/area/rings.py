@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.errors import AoiError
+from scanner.errors import AoiError, shown
 
 MAX_BYTES: Final = 20_000_000
 """Largest file of an AOI that is read."""
@@ -164,9 +164,3 @@ def one_line(value: Any) -> str | None:
     """Return a text as one printable line, or ``None`` where there is none."""
     text = " ".join(shown(value).split()) if isinstance(value, str) else ""
     return text or None
-
-
-def shown(value: Any, limit: int = 200) -> str:
-    """Return a text from outside as part of one printable line."""
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -9,7 +9,8 @@ import zlib
 from pathlib import PurePosixPath
 from typing import Final
 
-from scanner.area.rings import RingReader, shown
+from scanner.area.rings import RingReader
+from scanner.errors import shown
 
 MAX_ENTRIES: Final = 200
 """Most entries of a zip."""

@@ -21,7 +21,7 @@ import shapely.errors
 import shapely.geometry
 from shapely.geometry.base import BaseGeometry
 
-from scanner.errors import CatalogError
+from scanner.errors import CatalogError, shown
 from scanner.imagery.bands import COMMON_NAMES
 
 MAX_CORNERS: Final = 1_000
@@ -49,7 +49,7 @@ class Item:
     @property
     def _name(self) -> str:
         """The id as a message may show it: on one line, not endless."""
-        return _line(self.id, 300)
+        return shown(self.id, 300)
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Item:
             RecursionError,
             shapely.errors.ShapelyError,
         ) as error:
-            told = _line(str(error), 100)
+            told = shown(error, 100)
             raise CatalogError(f"item {self._name}: has no usable geometry ({told})") from error
         if geometry.area == 0:
             raise CatalogError(f"item {self._name}: its geometry has no area")
@@ -224,10 +224,6 @@ def _unfit(drawn: BaseGeometry) -> str | None:
     if len(positions) > MAX_REPAIRED and not shapely.is_valid(drawn):
         return "it crosses itself"
     return None
-
-
-def _line(text: str, size: int) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:size])
 
 
 def _told(value: object) -> str:

@@ -25,7 +25,7 @@ from scanner.models.check import CLASSIFIER_CLASSES as CLASSIFIER_CLASSES
 from scanner.models.check import SEGMENTER_CLASSES as SEGMENTER_CLASSES
 from scanner.models.check import Task, check_card, check_network
 from scanner.models.mlm import from_mlm, to_mlm
-from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_json, shown, weights_digest
+from scanner.models.store import CARD_FILE, WEIGHTS_FILE, first_problem, read_json, weights_digest
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -195,9 +195,4 @@ def _validated(values: dict[str, Any], path: Path) -> ModelCard:
     try:
         return TypeAdapter(ModelCard).validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(
-            f"{path}: {shown(where)} = {shown(first.get('input'))}: {first['msg']}; "
-            "correct the card"
-        ) from error
+        raise ModelError(f"{path}: {first_problem(error)}; correct the card") from error

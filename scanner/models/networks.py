@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from scanner.errors import ModelError
-from scanner.models.store import shown
+from scanner.models.store import first_problem
 
 BACKBONES: Final = ("narrow", "resnet18", "resnet34", "efficientnet_b0")
 """Networks a classifier's card may name; ``narrow`` is ours, the others are torchvision's."""
@@ -118,9 +118,6 @@ def _checked(adapter: TypeAdapter[Any], config: Mapping[str, Any], source: str) 
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
         return dict(adapter.validate_python(plain))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise ModelError(
-            f"{source}: {shown(where)} = {shown(first.get('input'))}: {first['msg']}; "
-            "correct the settings or take another model"
+            f"{source}: {first_problem(error)}; correct the settings or take another model"
         ) from error

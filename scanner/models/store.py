@@ -10,6 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
+
 from scanner.errors import ModelError
 
 if TYPE_CHECKING:
@@ -93,6 +95,13 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
 def shown(value: Any) -> str:
     """Return a value of a card as a message may show it: short, on one line."""
     return repr(value)[:80]
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return what pydantic found first: where it stands, what stands there, what is wrong."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{shown(where)} = {shown(first.get('input'))}: {first['msg']}"
 
 
 def _regular(path: Path) -> BufferedReader:

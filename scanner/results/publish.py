@@ -5,10 +5,10 @@ No pixel of a scene is read here, so another threshold, overlay, format or langu
 
 from __future__ import annotations
 
-import shutil
 from typing import Final
 
 from scanner.config import ReportConfig
+from scanner.files import remove
 from scanner.results.finished import FinishedRun, open_run
 
 FORMATS: Final = ("gpkg", "kml", "gpx", "csv")
@@ -82,8 +82,4 @@ def _clear(run: FinishedRun, wanted: ReportConfig) -> None:
     stale = {"changes", *(f"detections.{name}" for name in FORMATS if name not in wanted.also)}
     stale |= set() if wanted.overlay else {"overlays.parquet"}
     for name in stale:
-        target = run.path / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        remove(run.path / name)

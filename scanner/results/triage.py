@@ -28,8 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyproj import Geod
 
-from scanner.area.geojson import shown
-from scanner.errors import ConfigError, RunError
+from scanner.errors import ConfigError, RunError, shown
 from scanner.files import write_text
 from scanner.results.changes.change_table import FILE, FOLDER, changes_of, read_changes
 from scanner.results.csv_files import harmless

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 from scanner.area.aoi import Aoi, read_aoi
 from scanner.config import RunConfig, ScanConfig, SearchConfig
 from scanner.errors import AoiError, CatalogError, ConfigError, OutputError
-from scanner.files import SCRATCH, write_json, write_text
+from scanner.files import SCRATCH, remove, write_json, write_text
 from scanner.imagery.catalog import ItemSet, read_items, write_items
 from scanner.imagery.hrefs import allowed_for, api_url, check_href
 from scanner.results.publish import MADE
@@ -74,14 +73,7 @@ class RunFolder:
     def clear(self) -> None:
         """Take away what an earlier run left; strangers' files stay."""
         for name in OURS:
-            target = self.path / name
-            try:
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
-            except OSError as error:
-                raise OutputError(f"{target}: cannot be removed ({error.strerror})") from error
+            remove(self.path / name)
 
     def frozen(self) -> ScanConfig | None:
         """Return the settings of the run that lives here, or ``None`` for a new folder."""
@@ -174,13 +166,7 @@ class RunFolder:
             raise OutputError(f"{self.parts}: is a link; take it away, or use --fresh")
         for folder in (self.path, self.parts):
             for left in folder.glob(f"{SCRATCH}*"):
-                try:
-                    if left.is_dir() and not left.is_symlink():
-                        shutil.rmtree(left)
-                    else:
-                        left.unlink(missing_ok=True)
-                except OSError as error:
-                    raise OutputError(f"{left}: cannot be removed ({error.strerror})") from error
+                remove(left)
 
 
 def run_folder(config: ScanConfig, aoi: Aoi) -> RunFolder:

@@ -179,8 +179,7 @@ def prepare(config: ScanConfig) -> Run:
         with folder.alone():
             if config.run.fresh:
                 folder.clear()
-            folder.check(config, aoi)  # another process may have begun here meanwhile
-            if folder.frozen() is None:
+            if folder.frozen() is None:  # another process may have begun here meanwhile
                 folder.freeze(config, aoi, found, digests)
     folder.check(config, aoi)
     config = replace(config, search=folder.settings().search)

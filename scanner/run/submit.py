@@ -55,7 +55,7 @@ TILE_S: float = 2400.0
 NO_SCENE: Final = "no usable scene over this tile"
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A tile on its way."""
 
@@ -200,9 +200,7 @@ class Submitter:
         return None if job.days else self._unseen(job)
 
     def _failed(self, job: _Job, future: Future) -> Done | None:
-        error = future.exception()
-        if error is None:
-            return self._end(job, f"its task was {future.status}")
+        error: BaseException = future.exception()
         logger.info("tile %s, try %d: %s", job.tile.tile_id, job.tries, failure_text(error))
         job.attempts += 1
         if isinstance(error, NoValidWorkerError):

@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._address = str(client.scheduler.address)
-        self._alone_since: float | None = None
+        self._empty_since: float | None = None
 
     def next(self, futures: Sequence[Future]) -> list[Future]:
         """Return futures that ended, at least one, or none after a pulse.
@@ -46,7 +46,7 @@ class Watch:
             return []
         except CancelledError as error:
             raise self._lost() from error
-        self._alone_since = None
+        self._empty_since = None
         # what was finished and lost with its worker is computed again, and comes later
         return [one for one in futures if one in ended and one.status in ("finished", "error")]
 
@@ -74,10 +74,10 @@ class Watch:
         if self._client.status != "running":
             raise self._lost()
         if workers:
-            self._alone_since = None
+            self._empty_since = None
             return
-        self._alone_since = self._alone_since or time.monotonic()
-        if time.monotonic() - self._alone_since > NO_WORKER_S:
+        self._empty_since = self._empty_since or time.monotonic()
+        if time.monotonic() - self._empty_since > NO_WORKER_S:
             raise ClusterError(
                 f"{self._address}: has had no worker for {NO_WORKER_S:.0f} s; {RESUME}"
             )

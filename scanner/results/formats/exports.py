@@ -19,8 +19,7 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-from scanner.area.rings import shown
-from scanner.errors import OutputError
+from scanner.errors import OutputError, shown
 from scanner.files import atomic_path, write_text
 from scanner.results.csv_files import write_csv
 from scanner.results.finished import FinishedRun

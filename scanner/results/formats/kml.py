@@ -16,7 +16,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from scanner.area.rings import shown
+from scanner.errors import shown
 from scanner.results.palette import STATUS_COLOURS, Rgb
 from scanner.results.qgis.styles import SCORES, SHADES
 

@@ -15,8 +15,8 @@ from shapely.geometry.base import BaseGeometry
 from scanner.area.aoi import crossing, only_area, valid_polygon
 from scanner.area.formats import FORMATS, read_format
 from scanner.area.geojson import read_outline
-from scanner.area.rings import Caps, Feature, one_line, shown
-from scanner.errors import AoiError, ConfigError
+from scanner.area.rings import Caps, Feature, one_line
+from scanner.errors import AoiError, ConfigError, shown
 
 CAPS: Final = Caps(
     bytes=100_000_000,

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
+from scanner.config import digest
 from scanner.detection.segment import NOT_SEGMENTED
 from scanner.errors import OutputError
 from scanner.files import SCRATCH, atomic_path
@@ -25,7 +26,7 @@ from scanner.results.finished import FinishedRun
 from scanner.results.maps.grids import Grid
 from scanner.results.maps.layers import Layer, empty
 from scanner.results.maps.mosaic import THREADS, render_block
-from scanner.results.maps.notes import digest_of, is_noted, note
+from scanner.results.maps.notes import is_noted, note
 from scanner.results.maps.raster_tiles import raster_tiles
 from scanner.results.outputs import sha256
 from scanner.results.palette import colour_table
@@ -150,4 +151,5 @@ def _digest(run: FinishedRun, name: str) -> str:
     """Return the digest of all that a mosaic is made of."""
     made_of = raster_tiles(run).digests[name]
     colours = {} if name == "quicklook" else colour_table(name)
-    return digest_of(LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of)
+    told = [LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of]
+    return digest(told)

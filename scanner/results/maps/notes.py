@@ -6,7 +6,6 @@ there: it is made anew when its sources changed, and when somebody else's progra
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, Final
 
@@ -15,11 +14,6 @@ from scanner.results.finished import FinishedRun
 
 NOTES: Final = "mosaics.json"
 """Name of a map -> digest of what it was made of, and its own."""
-
-
-def digest_of(*values: Any) -> str:
-    """Return the digest of values that JSON holds."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def is_noted(run: FinishedRun, name: str, source: str, content: str) -> bool:

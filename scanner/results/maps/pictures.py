@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from scanner.area.grid import CELL_M, CELL_PX
+from scanner.config import digest
 from scanner.files import whole_folder
 from scanner.models.card import SEGMENTER_CLASSES
 from scanner.results.digests import file_digests
@@ -26,7 +27,7 @@ from scanner.results.finished import FinishedRun
 from scanner.results.maps.cogs import current_cog
 from scanner.results.maps.drawing import LONGEST_PX, NOTHING, Image, on_grey, save, save_with_legend
 from scanner.results.maps.grids import Grid, moved_bounds, transformer
-from scanner.results.maps.notes import digest_of, is_noted, note
+from scanner.results.maps.notes import is_noted, note
 from scanner.results.maps.raster_tiles import METRES_PER_DEGREE, raster_tiles
 from scanner.results.maps.rasters import credit, mosaic_grid, picture, warped
 from scanner.results.outputs import sha256
@@ -88,12 +89,13 @@ def _digest(run: FinishedRun) -> str:
     rasters = raster_tiles(run).digests
     shrunk_from = {name: current_cog(run, name) is not None for name in rasters}
     colours = [CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS]
-    return digest_of(LAYOUT, __version__, CROPS, credit(run), tables, rasters, shrunk_from, colours)
+    told = [LAYOUT, __version__, CROPS, credit(run), tables, rasters, shrunk_from, colours]
+    return digest(told)
 
 
 def _content(folder: Path) -> str:
     """Return the digest of the names and bytes of all files of a folder."""
-    return digest_of(file_digests(folder))
+    return digest(file_digests(folder))
 
 
 def _view(run: FinishedRun, frame: Grid) -> Grid:
