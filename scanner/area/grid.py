@@ -39,7 +39,6 @@ __all__ = [
     "Tile",
     "Zone",
     "cell_polygons",
-    "count_tiles",
     "from_geographic",
     "geographic_to_pixel",
     "pixel_to_geographic",
@@ -174,11 +173,6 @@ def tiles(aoi: Aoi) -> list[Tile]:
                 if mask.any():
                     found.append(Tile(zone, col, row, _cells(mask)))
     return sorted(found, key=lambda tile: tile.tile_id)
-
-
-def count_tiles(aoi: Aoi) -> int:
-    """Return how many tiles :func:`tiles` would give at most, without looking at their cells."""
-    return sum(len(cols) for zone, area in _areas(aoi) for _, cols, _, _ in _tile_rows(zone, area))
 
 
 def cell_polygons(tile: Tile) -> NDArray[np.object_]:

@@ -7,7 +7,6 @@ names what happens without it.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -72,12 +71,6 @@ TALKATIVE: Final = (
 )  # fmt: skip
 """Loggers that may print an address with its signature; some do so at level DEBUG alone."""
 
-_REFUSED = re.compile(
-    r"(HTTP (response|error|status)\s*(code)?\s*:?\s*|status(_code)?[ =:]+|^)(401|403)\b"
-    r"|\b(401|403) (Client Error|Forbidden|Unauthorized)|AuthenticationFailed|AccessDenied",
-    re.IGNORECASE,
-)
-
 
 def gdal_env(search: SearchConfig, *, retry: bool = False) -> dict[str, str]:
     """Return GDAL's options for reading this catalog's pixels.
@@ -124,21 +117,6 @@ def guard_logs() -> None:
     """
     for name in TALKATIVE:
         logging.getLogger(name).addFilter(_STRIPPED)
-
-
-def is_refused(error: BaseException) -> bool:
-    """Tell whether a read failed by 401 or 403: a missing, wrong or expired signature.
-
-    GDAL tells so at an open alone. A block refused in the middle of a read looks like any broken
-    block, so a caller should sign anew before every retry, not only where this says True.
-    """
-    for one in _chain(error):
-        response = getattr(one, "response", None)
-        if getattr(response, "status_code", None) in (401, 403):
-            return True
-        if _REFUSED.search(str(one)):
-            return True
-    return False
 
 
 def failure_text(error: BaseException) -> str:

@@ -76,7 +76,7 @@ def _without_secrets(value: Any) -> Any:
 def read_items(path: Path) -> ItemSet:
     """Read what :func:`write_items` wrote; ``OutputError`` where it is damaged or not ours."""
     try:
-        document = read_json(path, OutputError)
+        document = read_json(path, OutputError, "use --fresh to search again")
         about = document[_MEMBER]
         return ItemSet(
             tuple(_item(raw) for raw in document["features"]),
@@ -116,8 +116,15 @@ def depth(value: object) -> int:
     return levels
 
 
-def read_json(path: Path, refuse: Callable[[str], Exception] = ConfigError) -> dict[str, Any]:
-    """Return a JSON object from a file of bounded size; NaN, Infinity and deep nesting refused."""
+def read_json(
+    path: Path,
+    refuse: Callable[[str], Exception] = ConfigError,
+    fix: str = "give a STAC API's address, an ItemCollection file or a name",
+) -> dict[str, Any]:
+    """Return a JSON object from a file of bounded size; NaN, Infinity and deep nesting refused.
+
+    Raises what ``refuse`` makes of a message, which ends with ``fix`` where it is no such file.
+    """
 
     def no_number(text: str) -> float:
         raise ValueError(f"holds {text}, which JSON does not know")
@@ -130,14 +137,12 @@ def read_json(path: Path, refuse: Callable[[str], Exception] = ConfigError) -> d
             )
         document = json.loads(path.read_bytes(), parse_constant=no_number)
     except FileNotFoundError as error:
-        raise refuse(
-            f"{path}: no such file; give a STAC API's address, a file or a name"
-        ) from error
+        raise refuse(f"{path}: no such file; {fix}") from error
     except OSError as error:
         raise refuse(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         text = strip_secrets(str(error))[:200]
-        raise refuse(f"{path}: not JSON ({text}); give an ItemCollection file") from error
+        raise refuse(f"{path}: not JSON ({text}); {fix}") from error
     if not isinstance(document, dict):
-        raise refuse(f"{path}: not a JSON object; give an ItemCollection file")
+        raise refuse(f"{path}: not a JSON object; {fix}")
     return document

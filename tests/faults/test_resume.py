@@ -154,9 +154,9 @@ def fewer(document):
     [
         ("items.json", lambda p: edit(p, cloudier), 2, "items.json: was changed since"),
         ("items.json", lambda p: edit(p, fewer), 2, "items.json: was changed since"),
-        ("items.json", halve, 3, "items.json"),
-        ("items.json", lambda p: p.write_text("[]"), 3, "items.json"),
-        ("items.json", lambda p: p.unlink(), 3, "items.json"),
+        ("items.json", halve, 3, "items.json: not JSON"),
+        ("items.json", lambda p: p.write_text("[]"), 3, "items.json: not a JSON object"),
+        ("items.json", lambda p: p.unlink(), 3, "items.json: no such file"),
         ("aoi.geojson", halve, 3, "aoi.geojson: is damaged"),
         ("aoi.geojson", lambda p: p.unlink(), 3, "aoi.geojson: is damaged"),
         (
@@ -209,7 +209,7 @@ def test_frozen_files_that_changed_are_named_and_nothing_is_lost(
     found, _, err = again()
     assert found == code, err
     assert told in err
-    assert "--fresh" in err or "not TOML" in err or "items.json: " in err
+    assert "--fresh" in err or "not TOML" in err
     assert len(err.splitlines()) == 1
     assert "unexpected" not in err
     assert all_files(out) == before

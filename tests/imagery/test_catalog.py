@@ -412,7 +412,7 @@ def test_a_snapshot_that_cannot_be_written_or_read(
     path = tmp_path / "items.json"
     for content in ("", "{}", "[]", '{"features": [], "mining_scan": {}}', '{"features": 1}'):
         path.write_text(content)
-        with pytest.raises(OutputError, match=r"items\.json: "):
+        with pytest.raises(OutputError, match=r"items\.json: .*--fresh"):
             read_items(path)
 
     def full(*_: object) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from scanner.errors import ModelError
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
 from scanner.models.hub import segmenter_card
-from scanner.models.segmenter import build_network
+from scanner.models.segmenter import build_network, foreign
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights
 from training.finetune.scaling import SCALING
 
@@ -68,13 +68,7 @@ def _own(folder: Path, card: ModelCard) -> Start:
 
 def _foreign(folder: Path, card: ModelCard, name: str) -> Start:
     """Turn a network of red, green, blue and its own classes into one of ours."""
-    from transformers import SegformerForSemanticSegmentation
-
-    loader: Any = SegformerForSemanticSegmentation
-    given = loader.from_pretrained(
-        folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-        dtype=torch.float32,
-    )  # fmt: skip
+    given: Any = foreign(folder, card)
     config = {key: getattr(given.config, key) for key in KEPT} | {
         "num_labels": len(SEGMENTER_CLASSES)
     }
