@@ -209,8 +209,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             others[-1][0] += f", at {cut}"
     scenes, of_scenes = scene_table(args.data, folder, args)
     sheet = args.sheet or (args.out and args.out.with_suffix(".png"))
-    written: list[Path] = write_sheet(sheet, shown + of_scenes) if sheet else []
     tell(args, *_report(models, rows, others, scenes))
+    written: list[Path] = write_sheet(sheet, shown + of_scenes) if sheet else []
     print("Sites drawn on:", ", ".join(map(str, written)) or "nothing: no site, or no --out")
 
 
@@ -248,8 +248,13 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,  # fmt: skip
     ):
         args.scheduler = cluster.scheduler_address
         run(args, Path(folder))

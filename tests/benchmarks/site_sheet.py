@@ -68,7 +68,7 @@ def write_sheet(path: Path, sites: Sequence[Shown]) -> list[Path]:
 def _chip(site: Shown) -> Image.Image:
     """Return the ground around a site, its outline yellow and its cells white."""
     point = site.outline.representative_point()
-    item = next(item for item in site.items if item.footprint.intersects(point))
+    item = min(site.items, key=lambda one: one.footprint.distance(point))  # may lie on an edge
     cells = to_metres(site.cells, item.epsg)
     west, south, east, north = cells.bounds
     half = max(east - west, north - south, 960) / 2 + 100
