@@ -220,7 +220,7 @@ def scan(
     config = ScanConfig().with_values(
         aoi=area, catalog=str(catalog), out=folder, scheduler=args.scheduler, also=(),
         threshold=_score(cut), segmenter=args.segmenter, classifier=args.classifier,
-        rasters=False,  # one mosaic of pictures strewn over the basin would take half an hour
+        rasters=False,  # nobody looks at a mosaic of pictures strewn over the basin
     )  # fmt: skip
     run = prepare(config)
     for _ in run.scan():

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import transform_bounds
+from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
 from scanner.area.grid import CORE_PX, Tile, Zone, from_geographic, to_geographic
@@ -24,6 +26,7 @@ from scanner.results.finished import FinishedRun
 from scanner.results.maps import cogs, mosaic
 from scanner.results.maps.grids import Grid
 from scanner.results.maps.layers import zone_layers
+from scanner.results.maps.overviews import Block, blocks_of, write_overviews
 from scanner.results.maps.rasters import assemble, credit, mosaic_grid, picture, warped
 from scanner.results.palette import (
     CLASS_COLOURS,
@@ -89,6 +92,20 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return source.read()
 
 
+def levels(path: Path, level: int) -> NDArray[np.uint8]:
+    """Return the bands of an overview, 0 the raster itself, and its mask."""
+    with rasterio.open(
+        path, driver="GTiff", **({"overview_level": level - 1} if level else {})
+    ) as s:
+        return np.concatenate([s.read(), s.dataset_mask()[None]])
+
+
+def squares(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return each square of four pixels, (y / 2, x / 2, 4)."""
+    rows, cols = (side // 2 for side in pixels.shape)
+    return pixels.reshape(rows, 2, cols, 2).transpose(0, 2, 1, 3).reshape(rows, cols, 4)
+
+
 def square(x: float, y: float, side: float, epsg: int = 32721) -> shapely.Polygon:
     """Return a square north-east of a place in metres, in degrees."""
     ring = np.asarray(shapely.box(x, y, x + side, y + side).exterior.coords)
@@ -148,6 +165,24 @@ class TestOneZone:
                 if name == "classes":
                     assert tags["CLASSES"].startswith("0=background, 1=building, 2=road, 3=water")
 
+    def test_an_overview_is_what_lies_below_it(self, assembled: Path) -> None:
+        made = assemble(opened(assembled))
+        for level in range(3):
+            whole, half = (levels(made["classes"], at)[0] for at in (level, level + 1))
+            four, there = squares(whole), (squares(whole) != 255).any(axis=-1)
+            assert np.array_equal(half != 255, there)
+            counts = (four[..., None] == four[..., None, :]).sum(axis=-1) * (four != 255)
+            most = (four == half[..., None]) & (counts == counts.max(axis=-1, keepdims=True))
+            assert most.any(axis=-1)[there].all()
+            whole, half = (levels(made["suspicious"], at)[0] for at in (level, level + 1))
+            assert (squares(whole) == half[..., None]).any(axis=-1).all()
+            whole, half = (levels(made["quicklook"], at) for at in (level, level + 1))
+            four = squares(whole[3]) > 0
+            assert np.array_equal(half[3] > 0, four.any(axis=-1))
+            off = (half[0] - squares(whole[0]).mean(axis=-1))[four.all(axis=-1)]
+            assert abs(off.mean()) < 1
+            assert np.abs(off).mean() < 8  # JPEG at the edges of squares of two colours
+
     def test_the_same_tiles_give_the_same_bytes(
         self, one_zone: Path, assembled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -195,6 +230,29 @@ class TestOneZone:
         (run.path / "classes.tif").mkdir()
         with pytest.raises(OutputError, match=r"classes\.tif: cannot be written"):
             assemble(run)
+
+
+def test_overviews_of_islands_far_apart_hold_nothing_else(tmp_path: Path) -> None:
+    path, side = tmp_path / "wide.tif", 100_000
+    options = cogs._SCRATCH | {"width": side, "height": side, "count": 1, "nodata": 255}
+    options |= {"crs": "EPSG:32721", "transform": Affine(10, 0, 0, 0, -10, 9e6)}
+    islands = [Window(0, 0, 700, 300), Window(side - 100, side - 40, 100, 40)]
+    with rasterio.open(path, "w", **options) as out:
+        for window in islands:
+            shape = (1, window.height, window.width)
+            out.write(np.full(shape, WATER, dtype=np.uint8), window=window)
+    touched = set[Block]().union(*map(blocks_of, islands))
+    assert touched == {(0, 0), (0, 1), (195, 195)}
+    write_overviews(path, options, touched, Resampling.mode)
+    with rasterio.open(path, driver="GTiff") as source:
+        assert source.overviews(1) == [2**level for level in range(1, 9)]
+        small = source.read(1, out_shape=(391, 391))  # the last level
+    rows, cols = np.nonzero(small != 255)
+    assert {(0, 0), (390, 390)} <= set(zip(rows.tolist(), cols.tolist(), strict=True))
+    assert (small[rows, cols] == WATER).all()
+    assert len(rows) <= 3 * 2 + 1
+    first = path.with_name("wide.tif.ovr").stat()
+    assert first.st_blocks * 512 < 1e6  # of 2.5e9 pixels, an index of their blocks and two of them
 
 
 class TestPicture:

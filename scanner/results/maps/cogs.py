@@ -1,7 +1,8 @@
 """A raster of all tiles as one cloud-optimized GeoTIFF, written in bounded memory.
 
-The pixels go window by window into a sparse scratch file, of which GDAL makes the COG. What it was
-made of is noted (``notes``), so it is made anew where that changed, or the mosaic itself.
+The pixels go window by window into a sparse scratch file with overviews, of which GDAL makes the
+COG. What it was made of is noted (``notes``), so it is made anew where that changed, or the mosaic
+itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import rasterio
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy
 from rasterio.windows import Window
@@ -27,30 +29,36 @@ from scanner.results.maps.grids import Grid
 from scanner.results.maps.layers import Layer, empty
 from scanner.results.maps.mosaic import THREADS, render_block
 from scanner.results.maps.notes import is_noted, note
+from scanner.results.maps.overviews import SIDE, Block, blocks_of, write_overviews
 from scanner.results.maps.raster_tiles import raster_tiles
 from scanner.results.outputs import sha256
 from scanner.results.palette import colour_table
 from scanner.version import __version__
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Counted up where the same rasters give another file."""
-WRITTEN_PX: Final = 2048
+WRITTEN_PX: Final = 4 * SIDE
 """Side of the windows a mosaic is written in."""
 CACHE_BYTES: Final = 64 * 2**20
 """Decoded blocks that GDAL keeps meanwhile."""
 
 _SCRATCH: Final = {
-    "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "dtype": "uint8",
+    "driver": "GTiff", "tiled": True, "blockxsize": SIDE, "blockysize": SIDE, "dtype": "uint8",
     "compress": "DEFLATE", "zlevel": 1, "sparse_ok": True, "bigtiff": "YES",
 }  # fmt: skip
 _COG: Final = {
-    "driver": "COG", "bigtiff": "IF_SAFER", "sparse_ok": "YES", "blocksize": "512",
-    "num_threads": str(THREADS),
+    "driver": "COG", "bigtiff": "IF_SAFER", "sparse_ok": "YES", "blocksize": str(SIDE),
+    "overviews": "FORCE_USE_EXISTING", "num_threads": str(THREADS),
 }  # fmt: skip
 _FORMATS: Final = {
-    "classes": {"compress": "DEFLATE", "overview_resampling": "MODE"},
-    "suspicious": {"compress": "DEFLATE", "overview_resampling": "NEAREST"},
-    "quicklook": {"compress": "JPEG", "quality": "85", "overview_resampling": "AVERAGE"},
+    "classes": {"compress": "DEFLATE"},
+    "suspicious": {"compress": "DEFLATE"},
+    "quicklook": {"compress": "JPEG", "quality": "85"},
+}
+_SHRUNK: Final = {
+    "classes": Resampling.mode,
+    "suspicious": Resampling.nearest,
+    "quicklook": Resampling.average,
 }
 _TITLES: Final = {
     "classes": "land cover classes",
@@ -109,14 +117,15 @@ def credit(run: FinishedRun) -> str:
 
 
 def _fill(path: Path, layers: Sequence[Layer], grid: Grid, name: str, tags: dict[str, str]) -> None:
-    """Write the pixels of a mosaic into a scratch GeoTIFF, nothing where there are none."""
+    """Write a mosaic and its overviews into a scratch GeoTIFF, nothing where no pixels are."""
     colours = layers[0].planes == 4
     kind: dict[str, Any] = {"count": 1, "nodata": NOT_SEGMENTED}
     if colours:
         kind = {"count": 3, "photometric": "RGB", "interleave": "pixel", "predictor": 2}
     rows, cols = grid.shape
     size = {"height": rows, "width": cols, "crs": grid.crs, "transform": grid.affine}
-    with rasterio.open(path, "w", **_SCRATCH, **size, **kind) as out:
+    options, written = {**_SCRATCH, **size, **kind}, set[Block]()
+    with rasterio.open(path, "w", **options) as out:
         out.update_tags(**tags)
         out.descriptions = ("red", "green", "blue") if colours else (_TITLES[name],)
         if not colours:
@@ -129,6 +138,8 @@ def _fill(path: Path, layers: Sequence[Layer], grid: Grid, name: str, tags: dict
             out.write(pixels[:3], window=window)
             if colours:
                 out.write_mask(pixels[3], window=window)
+            written |= blocks_of(window)
+    write_overviews(path, options, written, _SHRUNK[name])
 
 
 def _tags(run: FinishedRun, name: str) -> dict[str, str]:
@@ -151,5 +162,6 @@ def _digest(run: FinishedRun, name: str) -> str:
     """Return the digest of all that a mosaic is made of."""
     made_of = raster_tiles(run).digests[name]
     colours = {} if name == "quicklook" else colour_table(name)
-    told = [LAYOUT, __version__, run.run_id, credit(run), _FORMATS[name], colours, made_of]
+    form = [LAYOUT, _FORMATS[name], _SHRUNK[name].name]
+    told = [*form, __version__, run.run_id, credit(run), colours, made_of]
     return digest(told)
