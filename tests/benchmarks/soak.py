@@ -35,6 +35,7 @@ import geopandas as gpd
 import numpy as np
 import psutil
 import tomli_w
+from scipy.stats import theilslopes
 
 from tests.benchmarks.common import machine, table
 from tests.benchmarks.memory import write_area
@@ -58,6 +59,8 @@ EVERY_S: Final = 1.0
 """Seconds between two looks at the processes."""
 WARM_UP: Final = 0.25
 """Share of a process's tiles after which its growth is measured: by then its caches are full."""
+STRETCH: Final = 10
+"""Tiles of which the look with the least counts."""
 ENOUGH_TILES: Final = 100
 """Growth is told of processes that were watched over at least so many tiles."""
 LIMITS: Final = {"rss": 4.0, "files": 0.5, "threads": 0.5}
@@ -73,10 +76,10 @@ class Process:
     looks: list[tuple[int, float, int, int]] = field(default_factory=list)
 
     def settled(self) -> np.ndarray:
-        """Return the looks after the warm-up, as an array (look, 4)."""
+        """Return the looks after the warm-up and before the last tile, as an array (look, 4)."""
         seen = np.array(self.looks, dtype=float).reshape(-1, 4)
         first, last = (seen[0, 0], seen[-1, 0]) if len(seen) else (0, 0)
-        return seen[seen[:, 0] >= first + WARM_UP * (last - first)]
+        return seen[(seen[:, 0] >= first + WARM_UP * (last - first)) & (seen[:, 0] < last)]
 
     @property
     def tiles(self) -> int:
@@ -85,10 +88,16 @@ class Process:
         return int(seen[-1, 0] - seen[0, 0]) if len(seen) else 0
 
     def growth(self) -> dict[str, float]:
-        """Return what memory, open files and threads grow by in 100 tiles, fitted."""
+        """Return what memory, open files and threads grow by in 100 tiles (Theil and Sen's slope).
+
+        Of every few tiles the least counts: a tile takes hundreds of MiB and gives them back, and
+        what is there between two tiles is what stays.
+        """
         seen = self.settled()
+        stretch = seen[:, 0] // STRETCH
+        least = np.array([seen[stretch == one].min(axis=0) for one in np.unique(stretch)])
         return {
-            name: 100 * float(np.polyfit(seen[:, 0], seen[:, place], 1)[0])
+            name: 100 * float(theilslopes(least[:, place], least[:, 0]).slope)
             for place, name in enumerate(LIMITS, start=1)
         }
 
@@ -150,6 +159,7 @@ class Watcher:
         """Kill -9 the client; its workers end by themselves, which is waited for."""
         workers = self.started.workers()
         self.started.process.send_signal(signal.SIGKILL)
+        self.started.process.wait()
         _, left = psutil.wait_procs(workers, timeout=120)
         if left:
             raise RuntimeError(f"{len(left)} workers outlive their client by two minutes")

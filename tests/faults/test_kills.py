@@ -276,7 +276,9 @@ def test_kills_at_random_moments_lose_nothing(two_tiles, tmp_path):
     """
     begun = time.monotonic()
     command = [*two_tiles.arguments, "--workers", "1", "--out"]
-    assert Started(*command, tmp_path / "whole").process.wait(timeout=1200) == 0
+    unbroken = Started(*command, tmp_path / "whole").process
+    told = unbroken.communicate(timeout=1200)
+    assert unbroken.returncode == 0, told
     whole = time.monotonic() - begun
     assert rows(tmp_path / "whole") == rows(two_tiles.out)
     kills = 0
@@ -286,12 +288,12 @@ def test_kills_at_random_moments_lose_nothing(two_tiles, tmp_path):
         while True:
             started = Started(*command, out)
             try:
-                code = started.process.wait(timeout=draw.uniform(0.05, 1.0) * whole)
+                told = started.process.communicate(timeout=draw.uniform(0.05, 1.0) * whole)
             except subprocess.TimeoutExpired:
                 kill_tree(started, draw.choice(["tree", "client"]))
                 kills += 1
                 continue
-            assert code == 0, started.process.communicate()
+            assert started.process.returncode == 0, told
             break
         assert rows(out) == rows(two_tiles.out), f"round {seed}"
         assert left_over(out) == [], f"round {seed}"
