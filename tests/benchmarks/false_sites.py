@@ -254,7 +254,7 @@ def main() -> None:
             protocol="tcp://",
             host="127.0.0.1",
             dashboard_address=None,
-        ) as cluster,  # fmt: skip
+        ) as cluster,
     ):
         args.scheduler = cluster.scheduler_address
         run(args, Path(folder))

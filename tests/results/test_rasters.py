@@ -94,10 +94,9 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 def levels(path: Path, level: int) -> NDArray[np.uint8]:
     """Return the bands of an overview, 0 the raster itself, and its mask."""
-    with rasterio.open(
-        path, driver="GTiff", **({"overview_level": level - 1} if level else {})
-    ) as s:
-        return np.concatenate([s.read(), s.dataset_mask()[None]])
+    which = {"overview_level": level - 1} if level else {}
+    with rasterio.open(path, driver="GTiff", **which) as source:
+        return np.concatenate([source.read(), source.dataset_mask()[None]])
 
 
 def squares(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
