@@ -113,7 +113,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         # what Dask keeps for debugging would grow with the number of tiles
         "distributed.admin.low-level-log-length": 20,
         "distributed.diagnostics.computations.max-history": 1,
-        # ... and its profiles of every second with time: an hour of them, 40 MiB a worker
+        # ... and its profiles of every second with time, up to an hour of them
         "distributed.worker.profile.enabled": False,
     }
     _guard_secrets()
