@@ -12,15 +12,17 @@ import time
 import psutil
 import pytest
 
-COMMAND = [sys.executable, "-c", "from scanner.cli import main; main()"]
+MAIN = "from scanner.cli import main; main()"
+COMMAND = [sys.executable, "-c", MAIN]
 
 
 class Started:
     """The command in a process group of its own, as a shell starts it."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, first=""):
+        """Start it with ``args``, after the statement ``first``."""
         self.process = subprocess.Popen(
-            [*COMMAND, *(str(arg) for arg in args)],
+            [sys.executable, "-c", f"{first}\n{MAIN}", *(str(arg) for arg in args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Final
@@ -16,6 +16,8 @@ from typing import Any, Final
 import dask.config
 import psutil
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
+from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
 
 from scanner.config import RunConfig
 from scanner.errors import ConfigError, ScannerError
@@ -109,6 +111,9 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.scheduler.allowed-failures": 3,
         # a lost cluster must end the run, not hang it
         "distributed.scheduler.no-workers-timeout": "5 minutes",
+        # a worker that is being started anew 15 s after it died (died again, or a slow machine)
+        # would be closed for good
+        "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.admin.tick.limit": "60s",
         # what Dask keeps for debugging would grow with the number of tiles
         "distributed.admin.low-level-log-length": 20,
@@ -179,7 +184,15 @@ def _local_cluster(run: RunConfig) -> LocalCluster:
         dashboard_address=f"{LOOPBACK}:0",
         memory_limit=limit,
         silence_logs=logging.CRITICAL,
+        # workers send to the scheduler what this extension counts: out of both, or of none
+        scheduler_kwargs={"extensions": _without_spans(SCHEDULER_EXTENSIONS)},
+        extensions=_without_spans(WORKER_EXTENSIONS),
     )
+
+
+def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
+    """Leave out what keeps every task group there ever was: ten a tile, for good."""
+    return {name: made for name, made in extensions.items() if name != "spans"}
 
 
 def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) -> None:

@@ -55,6 +55,13 @@ THRESHOLD: Final = 0.14
 KILL_AFTER: Final = (20, 50)
 """A worker is killed after so many more tiles (at most a quarter of all), drawn anew each time."""
 WORKERS: Final = 2
+SMALL_CACHE: Final = (
+    "from scanner.imagery.access import GDAL_SETTINGS; "
+    "GDAL_SETTINGS['CPL_VSIL_CURL_CACHE_SIZE'] = '4000000'"
+)
+"""What GDAL keeps of what it read is bounded by 64 MiB in each worker, which this soak's small
+scenes would take some 500 tiles to fill: it would look like a leak. 4 MB are full in the warm-up.
+"""
 EVERY_S: Final = 1.0
 """Seconds between two looks at the processes."""
 WARM_UP: Final = 0.25
@@ -206,7 +213,7 @@ def scan(
     begun = time.monotonic()
     kills = None if seed is None else random.Random(seed)
     while True:
-        started = Started(*arguments, "--out", folder)
+        started = Started(*arguments, "--out", folder, first=SMALL_CACHE)
         output = _Output(started)
         watcher = Watcher(started, folder / "parts", tiles, kills, stop_after)
         was_killed = watcher.watch()

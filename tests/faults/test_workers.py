@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
 
-from scanner.config import ScanConfig
+from scanner.config import RunConfig, ScanConfig
 from scanner.errors import ClusterError
 from scanner.run import submit, watch
+from scanner.run.cluster import open_client
 from scanner.run.pipeline import prepare, scan
 from tests.synth import write_aoi
 
@@ -68,8 +69,13 @@ class Fault(WorkerPlugin):
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster of two workers of 4 GiB that blames a task for the second death."""
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,
+        # as in scanner.run.cluster: a worker that dies twice is started anew twice
+        "distributed.deploy.lost-worker-timeout": "365 days",
+    }
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set(settings),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -181,6 +187,19 @@ def test_a_tile_that_hangs_is_given_up_and_the_others_go_on(calm, here, inject, 
         assert "gave no answer in" in report.reason
         summary = run.finish()
     assert [one["tile_id"] for one in summary["tiles"]["failed"]] == [bad]
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_again_and_again_is_always_started_anew():
+    """Dask's own cluster closes for good whoever is not there 15 s after a death."""
+    with open_client(RunConfig(workers=1)) as client:
+        until = time.monotonic() + 17
+        while time.monotonic() < until:
+            for nanny in client.cluster.workers.values():
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+            time.sleep(0.2)
+        client.wait_for_workers(1, timeout=120)
 
 
 @pytest.mark.slow
