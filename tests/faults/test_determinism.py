@@ -73,6 +73,7 @@ def test_workers_of_its_own_give_the_same_bytes(workers, two_tiles, tmp_path):
     assert rows(tmp_path / "run") == rows(two_tiles.out)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_run_in_pieces_under_other_threads_gives_the_same_bytes(two_tiles, tmp_path):
     """The first tile by one process, the second by another that was offered four threads.

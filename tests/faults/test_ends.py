@@ -75,7 +75,9 @@ class Slow(Started):
         self.family = psutil.Process(self.process.pid)
 
 
-@pytest.mark.parametrize(("patience", "presses"), [(600, 2), (1, 1)])
+@pytest.mark.parametrize(
+    ("patience", "presses"), [(600, 2), pytest.param(1, 1, marks=pytest.mark.slow)]
+)
 def test_an_end_that_hangs_is_cut_short(arguments, tmp_path, patience, presses):
     """By Ctrl-C a second time, or when patience is over."""
     started = Slow(patience, *arguments)

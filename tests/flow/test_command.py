@@ -9,12 +9,8 @@ import subprocess
 
 import geopandas as gpd
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from scanner.models.card import ModelCard
 from tests.processes import COMMAND, Started
-from tests.synth import write_aoi
 
 FILES = ("detections.parquet", "cells.parquet", "coverage.parquet")
 GONE = "S2B_MSIL2A_20240701T135709_R067_T21MZN_20240701T221809"
@@ -125,43 +121,6 @@ def test_strict_ends_with_1_where_a_scene_was_left_out(arguments, finished, call
     assert code == 1
     assert "scenes left out: 1" in out
     assert call(*arguments, "--out", finished)[0] == 0
-
-
-def spoilt(folder, where):
-    """Copy a model directory with weights that are no numbers, and a card that fits them."""
-    shutil.copytree(folder, where)
-    weights = load_file(where / "model.safetensors")
-    last = [name for name in weights if weights[name].is_floating_point()][-1]
-    weights[last] = torch.full_like(weights[last], float("nan"))
-    save_file(weights, where / "model.safetensors")
-    card = ModelCard.read(folder)
-    card.write(where)
-    return where
-
-
-@pytest.fixture(scope="module")
-def one_tile(done, tmp_path_factory):
-    """An area inside one cell that was scored."""
-    cells = gpd.read_parquet(done[0] / "cells.parquet")
-    box = cells[cells.score.notna()].geometry.iloc[0].buffer(-0.0005).bounds
-    return write_aoi(tmp_path_factory.mktemp("aoi") / "one.geojson", box, "one")
-
-
-@pytest.mark.parametrize("kind", ["classifier", "segmenter"])
-def test_a_model_whose_answer_is_no_number_fails_the_tile(
-    kind, one_tile, arguments, tiny_models, tmp_path, call
-):
-    broken = spoilt(tiny_models[kind], tmp_path / kind)
-    out = tmp_path / "run"
-    code, told, err = call(one_tile, *arguments[1:], f"--{kind}", broken, "--out", out)
-    assert code == 1
-    assert "failed 100.0 %" in told
-    assert "failed: tiny-" in err
-    assert "not numbers" in err
-    summary = json.loads((out / "run.json").read_text())
-    assert len(summary["tiles"]["failed"]) == summary["tiles"]["total"] == 1
-    cells = gpd.read_parquet(out / "cells.parquet")
-    assert set(cells.status) == {"failed"}, "never 'no mining'"
 
 
 # Ctrl-C

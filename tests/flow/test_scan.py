@@ -19,6 +19,7 @@ from scanner.detection.detections import CELL_SCHEMA, DETECTION_SCHEMA, STATUSES
 from scanner.errors import ConfigError
 from scanner.imagery.item import Item
 from scanner.results.coverage import COVERAGE_SCHEMA
+from scanner.run import cluster
 from scanner.run.cluster import WORKER_BYTES, fitting_workers, open_client
 from scanner.run.pipeline import prepare, scan
 from tests.synth import write_collection
@@ -218,7 +219,8 @@ def test_fewer_workers_start_where_memory_is_short():
     assert fitting_workers(4, available=1)[0] == 1
 
 
-def test_no_scheduler_there_is_one_clear_line(config):
+def test_no_scheduler_there_is_one_clear_line(config, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", "2s")
     with (
         pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.*no scheduler answers"),
         open_client(replace(config.run, scheduler="tcp://127.0.0.1:9")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import geopandas as gpd
 import pytest
@@ -58,34 +59,35 @@ def test_mines_over_seams_are_one_site_each(demo):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory, shared_data, scheduler):
-    """Runs over the three real scenes: name -> (one worker's folder, shared cluster's folder)."""
-    folders = {}
-    for name in SCENES:
-        pair = []
-        for cluster in ({"workers": 1}, {"scheduler": scheduler}):
-            out = tmp_path_factory.mktemp(name)
-            config = ScanConfig().with_values(
-                aoi=shared_data / "scenes" / f"aoi_{name}.geojson",
-                catalog=str(shared_data / "scenes" / "items.json"),
-                out=out,
-                **cluster,
-            )
-            assert all(list(scan(config)))
-            pair.append(out)
-        folders[name] = tuple(pair)
-    return folders
+    """``real(name)`` scans a real scene once with the shipped models and returns its folder."""
+
+    @cache
+    def scanned(name, workers=None):
+        out = tmp_path_factory.mktemp(name)
+        config = ScanConfig().with_values(
+            aoi=shared_data / "scenes" / f"aoi_{name}.geojson",
+            catalog=str(shared_data / "scenes" / "items.json"),
+            out=out,
+            workers=workers,
+            scheduler=None if workers else scheduler,
+        )
+        assert all(list(scan(config)))
+        return out
+
+    return scanned
 
 
 @pytest.mark.data
-def test_worker_count_changes_no_row_of_real_scenes(real):
-    for one, two in real.values():
-        for file in ("detections.parquet", "cells.parquet"):
-            assert (one / file).read_bytes() == (two / file).read_bytes()
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENES)
+def test_worker_count_changes_no_row_of_real_scenes(real, name):
+    for file in ("detections.parquet", "cells.parquet"):
+        assert (real(name, workers=1) / file).read_bytes() == (real(name) / file).read_bytes()
 
 
 @pytest.mark.data
 def test_the_mine_on_the_tapajos_is_found(real):
-    sites = gpd.read_parquet(real["tapajos_jardim_do_ouro"][0] / "detections.parquet")
+    sites = gpd.read_parquet(real("tapajos_jardim_do_ouro") / "detections.parquet")
     stream = shapely.box(*TAPAJOS_STREAM)
     there = sites[sites.intersects(stream)]
     assert len(there) > 0
@@ -94,6 +96,6 @@ def test_the_mine_on_the_tapajos_is_found(real):
 
 @pytest.mark.data
 def test_scenes_without_scl_are_named(real):
-    summary = json.loads((real["juruti_pa"][0] / "run.json").read_text())
+    summary = json.loads((real("juruti_pa") / "run.json").read_text())
     assert summary["items_without_scl"] == ["S2L1C_2021MEDIAN_JURUTI"]
     assert summary["coverage_ha"]["unseen"] > 0, "a tenth of the scene is nodata"

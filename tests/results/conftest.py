@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scanner.config import ScanConfig
-from scanner.imagery.demo import PLANTED, make_scenes
+from scanner.imagery.demo import PLANTED
 from scanner.run.merge import merge_parts
 from scanner.run.pipeline import prepare
 from tests.synth import write_aoi
 
 
 @pytest.fixture(scope="session")
-def finished_demo(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, str]) -> Path:
+def finished_demo(
+    tmp_path_factory: pytest.TempPathFactory,
+    demo_scenes: Path,
+    tiny_models: dict[str, str],
+    scheduler: str,
+) -> Path:
     """Run folder over the seam of two tiles, with rasters, nothing published; copy it to change it.
 
     Models are random, so statuses mean nothing; the threshold is the median score, so there are
@@ -26,9 +32,9 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[st
     area = write_aoi(folder / "seam.geojson", (lon - 0.012, lat - 0.012, lon + 0.012, lat + 0.012))
     config = ScanConfig().with_values(
         aoi=area,
-        catalog=str(make_scenes(folder / "scenes")),
+        catalog=str(shutil.copytree(demo_scenes.parent, folder / "scenes") / demo_scenes.name),
         out=folder / "run",
-        workers=1,
+        scheduler=scheduler,
         **tiny_models,
     )
     run = prepare(config)
