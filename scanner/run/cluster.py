@@ -11,11 +11,11 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dask.config
 import psutil
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, Future, LocalCluster, WorkerPlugin, futures_of
 from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
 from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
 
@@ -24,6 +24,9 @@ from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.ref import ModelRef
 from scanner.run.secure import connection_security
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +120,10 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.admin.tick.limit": "60s",
         # what Dask keeps for debugging would grow with the number of tiles
         "distributed.admin.low-level-log-length": 20,
-        "distributed.diagnostics.computations.max-history": 1,
-        # ... and its profiles of every second with time, up to an hour of them
+        "distributed.diagnostics.computations.max-history": 0,  # one never ends: all task groups
+        # ... and with time, up to an hour of what it sees of each second
         "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.log-length": 120,
     }
     _guard_secrets()
     with dask.config.set(settings):
@@ -205,6 +209,16 @@ def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) ->
             f"--scheduler {address}: its workers cannot be prepared ({error}); install mining-scan "
             "there, the same version as here"
         ) from error
+
+
+def hand_over(client: Client, graph: da.Array, priority: int) -> Future:
+    """Return the future of a graph of one block; its result is what ``graph.compute()`` gives.
+
+    Not ``client.compute``: the last tasks of all its graphs are one group to the scheduler, which
+    remembers every group that one ever depended on for as long as any graph is under way.
+    """
+    (future,) = futures_of(client.persist(graph, priority=priority))
+    return future
 
 
 def worker_count(client: Client) -> int:

@@ -37,7 +37,7 @@ from scanner.imagery.access import (
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
 from scanner.results.coverage import TileReport
-from scanner.run.cluster import worker_count
+from scanner.run.cluster import hand_over, worker_count
 from scanner.run.tile import Models, TileResult, look, of_days, scan_tile, unseen_table
 from scanner.run.watch import RESUME, Watch
 
@@ -160,7 +160,7 @@ class Submitter:
             items = signed(of_days(job.items, job.days), self._signer)
             rasters = self._config.run.rasters
             graph = scan_tile(job.tile, items, pixels, self._models, env, rasters)
-        job.future = self._client.compute(graph, priority=0 if job.days is None else 1)
+        job.future = hand_over(self._client, graph, 0 if job.days is None else 1)
         job.since = time.monotonic()
         self._jobs[job.future.key] = job
 

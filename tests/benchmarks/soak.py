@@ -71,7 +71,7 @@ STRETCH: Final = 10
 ENOUGH_TILES: Final = 100
 """Growth is told of processes that were watched over at least so many tiles."""
 LIMITS: Final = {"rss": 4.0, "files": 0.5, "threads": 0.5}
-"""Growth in 100 tiles: MiB, open files, threads."""
+"""Growth in 100 tiles: MiB, open files, threads; broken where all of its interval lies above."""
 TABLES: Final = ("detections", "cells", "coverage")
 
 
@@ -94,19 +94,23 @@ class Process:
         seen = self.settled()
         return int(seen[-1, 0] - seen[0, 0]) if len(seen) else 0
 
-    def growth(self) -> dict[str, float]:
-        """Return what memory, open files and threads grow by in 100 tiles (Theil and Sen's slope).
+    def growth(self) -> dict[str, tuple[float, float, float]]:
+        """Return what memory, open files and threads grow by in 100 tiles.
 
-        Of every few tiles the least counts: a tile takes hundreds of MiB and gives them back, and
-        what is there between two tiles is what stays.
+        That is Theil and Sen's slope and the ends of its 95 % interval. Of every few tiles the
+        least counts: a tile takes hundreds of MiB and gives them back, and what is there between
+        two tiles is what stays.
         """
         seen = self.settled()
         stretch = seen[:, 0] // STRETCH
         least = np.array([seen[stretch == one].min(axis=0) for one in np.unique(stretch)])
-        return {
-            name: 100 * float(theilslopes(least[:, place], least[:, 0]).slope)
-            for place, name in enumerate(LIMITS, start=1)
-        }
+        found = {}
+        for place, name in enumerate(LIMITS, start=1):
+            fit = theilslopes(least[:, place], least[:, 0])
+            found[name] = tuple(
+                100 * float(one) for one in (fit.slope, fit.low_slope, fit.high_slope)
+            )
+        return found
 
 
 @dataclass
@@ -340,8 +344,11 @@ def broken_promises(calm: Told, bad: Told, tiles: int) -> list[str]:
     promise(not left, f"left behind: {left}")
     for name, limit in LIMITS.items():
         for process in _watched(calm, bad):
-            grown = process.growth()[name]
-            promise(grown <= limit, f"a {process.role} grows by {grown:.2f} {name} in 100 tiles")
+            grown, least, _ = process.growth()[name]
+            promise(
+                least <= limit,
+                f"a {process.role} grows by {grown:.2f} {name} in 100 tiles, {least:.2f} at least",
+            )
     return broken
 
 
@@ -380,15 +387,18 @@ def report(
     ]  # fmt: skip
     parts = [
         table(["", "calm", "bad day"], rows),
-        "Growth in 100 tiles after the warm-up, of every process that lived through "
-        f"{ENOUGH_TILES} tiles or more:",
+        "Growth in 100 tiles after the warm-up, with its 95 % interval, of each process that lived "
+        f"through {ENOUGH_TILES} tiles or more:",
         table(
             ["process", "tiles watched", "MiB, median", "MiB", "open files", "threads"],
             [
                 [
                     f"{process.role}, {name}", process.tiles,
                     f"{np.median(process.settled()[:, 1]):.0f}",
-                    *(f"{value:+.2f}" for value in process.growth().values()),
+                    *(
+                        f"{grown:+.2f} ({low:+.2f} to {high:+.2f})"
+                        for grown, low, high in process.growth().values()
+                    ),
                 ]
                 for name, run in (("calm", calm), ("bad day", bad))
                 for process in _watched(run)
