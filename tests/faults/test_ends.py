@@ -50,7 +50,7 @@ def ended(started):
 def test_sigterm_ends_in_order_as_ctrl_c_does(arguments, tmp_path):
     """Batch systems send it to the process they started, and after some time SIGKILL."""
     started = Started(*arguments)
-    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("*.json")))
+    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("[!.]*.json")))
     started.process.send_signal(signal.SIGTERM)
     code, _, err = ended(started)
     assert code == 130
@@ -81,7 +81,7 @@ class Slow(Started):
 def test_an_end_that_hangs_is_cut_short(arguments, tmp_path, patience, presses):
     """By Ctrl-C a second time, or when patience is over."""
     started = Slow(patience, *arguments)
-    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("*.json")))
+    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("[!.]*.json")))
     started.process.send_signal(signal.SIGINT)
     while "ending in order" not in started.process.stdout.readline():
         assert started.process.poll() is None

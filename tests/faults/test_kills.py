@@ -96,7 +96,7 @@ SCANNING = {
     "items frozen, identity not": Trap("scanner.run.identity:Identity.write"),
     "settings not frozen yet": Trap("scanner.run.folder:write_text"),
     "just frozen": Trap("scanner.run.folder:write_text", moment="after"),
-    "tiles computing": Trap("distributed:Client.compute", nth=3, moment="after"),
+    "tiles computing": Trap("distributed:Client.persist", nth=3, moment="after"),
     "a tile computed, not saved": Trap("scanner.results.outputs:Parts.write"),
     "half of a raster": Trap("pathlib:Path.write_bytes", ".tif", moment="half"),
     "rasters saved, half of a part": Trap("pyarrow.parquet:write_table", ".parquet", moment="cut"),

@@ -139,7 +139,7 @@ def assert_told(code, err, folder):
 def test_ctrl_c_after_a_tile_and_the_same_command_finishes_it(arguments, done, tmp_path, call):
     out = tmp_path / "run"
     started = Started(*arguments, "--out", out, "--fresh")
-    started.wait_for(lambda: any((out / "parts").glob("*.json")))
+    started.wait_for(lambda: any((out / "parts").glob("[!.]*.json")))
     code, _, err = started.interrupt()
     assert_told(code, err, out)
     assert "--fresh" not in err, "resuming must not start over"
