@@ -16,6 +16,11 @@ MAIN = "from scanner.cli import main; main()"
 COMMAND = [sys.executable, "-c", MAIN]
 
 
+def parts_done(run):
+    """Return the markers of the tiles that are done in a run folder; scratch files are none."""
+    return sorted((run / "parts").glob("[!.]*.json"))
+
+
 class Started:
     """The command in a process group of its own, as a shell starts it."""
 

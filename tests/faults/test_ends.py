@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
 import pytest
 
-from tests.processes import COMMAND, Started
+from tests.processes import COMMAND, Started, parts_done
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
 SLOW_END = """
-import sys, time
+import time
 from distributed import LocalCluster
 from scanner import ending
-ending.PATIENCE_S = float(sys.argv.pop(1))
-close = LocalCluster.close
+ending.PATIENCE_S = float({patience})
 def slow(self, *args, **kwargs):
     print("ending in order", flush=True)
     time.sleep(600)
 LocalCluster.close = slow
-from scanner.cli import main
-main()
 """
+"""A cluster that never closes; ``patience`` seconds are waited for it."""
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ def ended(started):
 def test_sigterm_ends_in_order_as_ctrl_c_does(arguments, tmp_path):
     """Batch systems send it to the process they started, and after some time SIGKILL."""
     started = Started(*arguments)
-    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("[!.]*.json")))
+    started.wait_for(lambda: parts_done(tmp_path / "run"))
     started.process.send_signal(signal.SIGTERM)
     code, _, err = ended(started)
     assert code == 130
@@ -61,27 +58,13 @@ def test_sigterm_ends_in_order_as_ctrl_c_does(arguments, tmp_path):
     assert not (tmp_path / "run" / "detections.parquet").exists()
 
 
-class Slow(Started):
-    """The command with a cluster that never closes; ``patience`` seconds are waited for it."""
-
-    def __init__(self, patience, *args):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_END, str(patience), *args],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
-        self.family = psutil.Process(self.process.pid)
-
-
 @pytest.mark.parametrize(
     ("patience", "presses"), [(600, 2), pytest.param(1, 1, marks=pytest.mark.slow)]
 )
 def test_an_end_that_hangs_is_cut_short(arguments, tmp_path, patience, presses):
     """By Ctrl-C a second time, or when patience is over."""
-    started = Slow(patience, *arguments)
-    started.wait_for(lambda: any((tmp_path / "run" / "parts").glob("[!.]*.json")))
+    started = Started(*arguments, first=SLOW_END.format(patience=patience))
+    started.wait_for(lambda: parts_done(tmp_path / "run"))
     started.process.send_signal(signal.SIGINT)
     while "ending in order" not in started.process.stdout.readline():
         assert started.process.poll() is None

@@ -184,6 +184,9 @@ def test_logits_that_are_no_numbers_fail_the_tile(
     (failed,) = done.run["tiles"]["failed"]
     assert f"{card.name}: " in failed["reason"]
     assert "not numbers" in failed["reason"]
+    assert "failed 100.0 %" in done.out
+    assert f"failed: {card.name}" in done.err
+    assert done.run["tiles"]["total"] == 1
     assert set(done.cells.status) == {"failed"}
     assert done.run["coverage_ha"]["failed"] == done.run["coverage_ha"]["area"]
     assert not done.reasons, "no scene is to blame for it"

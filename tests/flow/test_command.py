@@ -10,7 +10,7 @@ import subprocess
 import geopandas as gpd
 import pytest
 
-from tests.processes import COMMAND, Started
+from tests.processes import COMMAND, Started, parts_done
 
 FILES = ("detections.parquet", "cells.parquet", "coverage.parquet")
 GONE = "S2B_MSIL2A_20240701T135709_R067_T21MZN_20240701T221809"
@@ -139,7 +139,7 @@ def assert_told(code, err, folder):
 def test_ctrl_c_after_a_tile_and_the_same_command_finishes_it(arguments, done, tmp_path, call):
     out = tmp_path / "run"
     started = Started(*arguments, "--out", out, "--fresh")
-    started.wait_for(lambda: any((out / "parts").glob("[!.]*.json")))
+    started.wait_for(lambda: parts_done(out))
     code, _, err = started.interrupt()
     assert_told(code, err, out)
     assert "--fresh" not in err, "resuming must not start over"
