@@ -1,8 +1,9 @@
 """Soak: some 500 tiles scanned twice over one file host, calmly and on a very bad day.
 
 The bad day: a share of all requests fails at random (429, 502, 503, 403, a connection reset, a page
-to log in, a body cut in two, a short stall), a worker is killed every few dozen tiles, and the
-whole run, workers and all, is killed with SIGKILL in the middle and resumed by the same command.
+to log in, a body cut in two, a short stall), a worker is killed every few dozen tiles (always the
+youngest, so that one lives long enough to tell whether it grows), and the whole run, workers and
+all, is killed with SIGKILL in the middle and resumed by the same command.
 Faults are drawn from the seed, request by request, so two soaks meet the same ones.
 
 Promised, and checked: no cell lost or there twice; where nothing was dropped, every row equal to
@@ -138,7 +139,7 @@ class Watcher:
             if self.kills is not None and done >= next_kill:
                 next_kill = self._draw(done)
                 if workers := self.started.workers():
-                    victim = self.kills.choice(sorted(workers, key=lambda one: one.pid))
+                    victim = max(workers, key=psutil.Process.create_time)
                     victim.kill()
                     self.killed.append(victim.pid)
             time.sleep(EVERY_S)
