@@ -92,6 +92,12 @@ class Cut(click.ParamType[float | str]):
 )
 @click.option("--max-cloud", type=float, metavar="%", help="Cloudier granules are left out  [60].")
 @click.option("--max-scenes", type=int, metavar="N", help="Solar days read for a tile  [6].")
+@click.option("--clear-views", type=int, metavar="N", help="Clear views wanted of a pixel  [3].")
+@click.option(
+    "--screen",
+    type=click.Choice(["on", "off"]),
+    help="Leave out ground whose SCL shows dense vegetation alone  [on].",
+)
 @click.option("--suspicious-share", type=float, metavar="F", help="A cell with more is classified.")
 @click.option("--suspicious-pixels", type=int, metavar="N", help="... or with this many pixels.")
 @click.option("--min-clear", type=float, metavar="F", help="Less clear is unseen  [0.5].")

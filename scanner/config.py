@@ -68,6 +68,10 @@ class PixelConfig:
 
     max_scenes: Annotated[int, Field(ge=1, le=23)] = 6
     """Solar days read for a tile, at most."""
+    clear_views: Annotated[int, Field(ge=1, le=23)] = 3
+    """Clear views wanted of each pixel; no more days are read than give it them."""
+    screen: Literal["on", "off"] = "on"
+    """``on``: no band is read where the SCL shows nothing but dense vegetation."""
     composite: Literal["median", "latest-clear"] = "median"
     clear_scl: tuple[Annotated[int, Field(ge=1, le=11)], ...] = (2, 4, 5, 6, 7)
     """SCL classes taken as a clear view of the ground (``imagery.bands.Scl``)."""

@@ -17,7 +17,7 @@ from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX, TILE_CELLS, Tile
 from scanner.config import PixelConfig
 from scanner.detection.segment import APRON
 from scanner.imagery.bands import RESOLUTION
-from scanner.imagery.composite import STEADY_BIT
+from scanner.imagery.composite import DAY_SHARE, STEADY_BIT
 from scanner.models.card import SEGMENTER_CLASSES
 
 WATER: Final = SEGMENTER_CLASSES.index("water")
@@ -29,9 +29,6 @@ SUSPICIOUS: Final = tuple(
 
 CELL_AREA_PX: Final = CELL_PX * CELL_PX
 """Pixels of a cell; all fractions are shares of it."""
-
-DAY_SHARE: Final = 0.5
-"""A day counts as an observation of a cell when it saw at least this share of it clear."""
 
 
 @dataclass(frozen=True)

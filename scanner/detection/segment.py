@@ -2,18 +2,21 @@
 
 Windows lie on a lattice fixed to the tile: 800 px (25 x 32, what SegFormer's strides want) every
 672 px tile the core of 2016 px exactly 3 x 3, each seen with a margin of 64 px. A window that holds
-no cell of the AOI is skipped, never moved, so a pixel's class depends on nothing but the tile.
+no cell to look at is skipped, never moved, so a pixel's class depends on nothing but the tile; and
+where it is skipped its pixels need not be read (:func:`areas_of`).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX, Tile
+from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX
+from scanner.imagery.readers import Area
 from scanner.models.ref import ModelRef
 
 if TYPE_CHECKING:  # torch loads where a model does, on the workers
@@ -35,17 +38,72 @@ NOT_SEGMENTED: Final = 255
 """Class of pixels no window was run for."""
 
 
-def segment(image: xr.DataArray, tile: Tile, ref: ModelRef, bands: tuple[str, ...]) -> xr.DataArray:
+SIDE: Final = CORE_PX // STRIDE
+"""Windows along a tile's side."""
+
+WINDOW_CELLS: Final = STRIDE // CELL_PX
+"""Cells along the kept part of a window."""
+
+
+def windows_of(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which windows (3, 3) hold any of ``cells`` (42, 42)."""
+    blocks = cells.reshape(SIDE, WINDOW_CELLS, SIDE, WINDOW_CELLS)
+    return np.asarray(blocks.any(axis=(1, 3)))
+
+
+def cells_of(windows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which cells (42, 42) the kept parts of ``windows`` (3, 3) hold."""
+    return np.kron(windows, np.ones((WINDOW_CELLS, WINDOW_CELLS), dtype=bool))
+
+
+def areas_of(windows: NDArray[np.bool_], joined: bool = True) -> tuple[Area, ...]:
+    """Return the parts of a chunk (2144 px a side) that ``windows`` (3, 3) see, none twice.
+
+    They are the pieces that the edges of all windows cut the chunk into. ``joined`` makes one of
+    those that lie side by side: fewer and larger reads. Not joined, a piece is the same one
+    whatever windows are wanted, which a warped read needs to give the same pixels.
+    """
+    starts = [side * STRIDE for side in range(SIDE)]
+    edges = sorted({*starts, *(start + WINDOW for start in starts)})
+    inside = np.array(
+        [[start <= edge < start + WINDOW for start in starts] for edge in edges[:-1]], dtype=int
+    )
+    seen = inside @ windows.astype(int) @ inside.T > 0
+    areas: dict[tuple[int, int], Area] = {}
+    found: list[Area] = []
+    for row, (top, bottom) in enumerate(pairwise(edges)):
+        runs = _runs(seen[row], edges) if joined else _pieces(seen[row], edges)
+        above, areas = areas, {}
+        for left, right in runs:
+            start = above.pop((left, right), None) if joined else None
+            areas[left, right] = (top if start is None else start[0], left, bottom, right)
+        found += above.values()
+    return tuple(sorted([*found, *areas.values()]))
+
+
+def _pieces(seen: NDArray[np.bool_], edges: list[int]) -> list[tuple[int, int]]:
+    return [ends for ends, one in zip(pairwise(edges), seen, strict=True) if one]
+
+
+def _runs(seen: NDArray[np.bool_], edges: list[int]) -> list[tuple[int, int]]:
+    turns = np.flatnonzero(np.diff(seen.astype(int), prepend=0, append=0))
+    return [(edges[first], edges[last]) for first, last in turns.reshape(-1, 2).tolist()]
+
+
+def segment(
+    image: xr.DataArray, windows: NDArray[np.bool_], ref: ModelRef, bands: tuple[str, ...]
+) -> xr.DataArray:
     """Return the lazy class map (y, x), uint8, of the core plus ``APRON`` px on each side.
 
-    ``image`` is a composite of one chunk; ``bands`` are the ones the model wants, in its order. The
-    model is loaded once a worker process, from ``ref``; only the reference travels with the graph.
+    ``image`` is a composite of one chunk; ``windows`` (3, 3) tells which are run; ``bands`` are the
+    ones the model wants, in its order. The model is loaded once a worker process, from ``ref``;
+    only the reference travels with the graph.
     """
     size = CORE_PX + 2 * APRON
     inner = slice(HALO_PX - APRON, HALO_PX + CORE_PX + APRON)
     data = image.data.map_blocks(
         _segment_block,
-        tile=tile,
+        windows=windows,
         ref=ref,
         index=[image.band.values.tolist().index(band) for band in bands],
         drop_axis=[0],
@@ -58,44 +116,40 @@ def segment(image: xr.DataArray, tile: Tile, ref: ModelRef, bands: tuple[str, ..
 
 
 def _segment_block(
-    image: NDArray[np.float32], *, tile: Tile, ref: ModelRef, index: list[int]
+    image: NDArray[np.float32], *, windows: NDArray[np.bool_], ref: ModelRef, index: list[int]
 ) -> NDArray[np.uint8]:
-    return class_map(image[index], tile.mask, ref.load())
+    return class_map(image[index], windows, ref.load())
 
 
 def class_map(
-    reflectance: NDArray[np.float32], mask: NDArray[np.bool_], segmenter: Segmenter
+    reflectance: NDArray[np.float32], windows: NDArray[np.bool_], segmenter: Segmenter
 ) -> NDArray[np.uint8]:
     """Run the windows of one chunk; returns classes of the core plus ``APRON`` px a side.
 
     Args:
         reflectance: (band, 2144, 2144), 0..1, NaN nodata.
-        mask: (42, 42), the AOI's cells.
+        windows: (3, 3), which to run (:func:`windows_of`).
         segmenter: anything with ``class_map``.
     """
     size = CORE_PX + 2 * APRON
     out = np.full((size, size), NOT_SEGMENTED, dtype=np.uint8)
-    cells = STRIDE // CELL_PX
     apron: list[tuple[slice, slice, NDArray[np.uint8]]] = []
-    for i in range(CORE_PX // STRIDE):
-        for j in range(CORE_PX // STRIDE):
-            if not mask[i * cells : (i + 1) * cells, j * cells : (j + 1) * cells].any():
-                continue
-            top, left = i * STRIDE, j * STRIDE
-            window = reflectance[:, top : top + WINDOW, left : left + WINDOW]
-            if np.isnan(window[0]).all():
-                continue
-            classes = segmenter.class_map(window[None])[0]
-            keep = slice(MARGIN, MARGIN + STRIDE)
-            out[APRON + top : APRON + top + STRIDE, APRON + left : APRON + left + STRIDE] = classes[
-                keep, keep
-            ]
-            wide = slice(MARGIN - APRON, MARGIN + STRIDE + APRON)
-            rows, cols = (
-                slice(top, top + STRIDE + 2 * APRON),
-                slice(left, left + STRIDE + 2 * APRON),
-            )
-            apron.append((rows, cols, classes[wide, wide]))
+    for i, j in np.argwhere(windows).tolist():
+        top, left = i * STRIDE, j * STRIDE
+        window = reflectance[:, top : top + WINDOW, left : left + WINDOW]
+        if np.isnan(window[0]).all():
+            continue
+        classes = segmenter.class_map(window[None])[0]
+        keep = slice(MARGIN, MARGIN + STRIDE)
+        out[APRON + top : APRON + top + STRIDE, APRON + left : APRON + left + STRIDE] = classes[
+            keep, keep
+        ]
+        wide = slice(MARGIN - APRON, MARGIN + STRIDE + APRON)
+        rows, cols = (
+            slice(top, top + STRIDE + 2 * APRON),
+            slice(left, left + STRIDE + 2 * APRON),
+        )
+        apron.append((rows, cols, classes[wide, wide]))
     for rows, cols, classes in apron:  # only where no window has its own say
         np.copyto(out[rows, cols], classes, where=out[rows, cols] == NOT_SEGMENTED)
     return out

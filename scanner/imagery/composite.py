@@ -8,7 +8,7 @@ unclear.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import dask.array as da
@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from scanner.imagery.bands import NODATA, RESOLUTION, SCL_RESOLUTION, Scl
+from scanner.imagery.readers import Area
 from scanner.imagery.reflectance import to_reflectance
 
 NO_VIEW: Final = 255
@@ -47,6 +48,9 @@ STEADY_SPREAD: Final = 0.05
 
 Clouds come and go and differ by more; bright soil called cloud on every date does not.
 """
+
+DAY_SHARE: Final = 0.5
+"""A day counts as an observation of a cell when it saw at least this share of it clear."""
 
 STRIP: Final = 134
 """Rows composed at a time (2144 = 16 x 134), which bounds the memory of many dates."""
@@ -87,6 +91,7 @@ def composite(
     method: str = "median",
     optional: Collection[str] = (),
     refused: da.Array | None = None,
+    areas: Sequence[Area] | None = None,
 ) -> xr.DataArray:
     """Return the lazy composite of a one-chunk cube, dims (band, y, x), float32.
 
@@ -103,6 +108,8 @@ def composite(
         method: ``median`` (the lower median, so of two values the darker) or ``latest-clear``.
         optional: bands an item may lack; a pixel without data in another one is not seen.
         refused: lazy (item,); an item with a reason here is not used.
+        areas: the parts of the grid that were read (``load_cube``); elsewhere nothing is seen.
+            ``None`` is all of it.
     """
     days = [str(day)[:10] for day in cube.solar_day.values]
     distinct = sorted(set(days))
@@ -120,6 +127,7 @@ def composite(
         day_of_item=[distinct.index(day) for day in days],
         clear_scl=tuple(clear_scl),
         latest=method == "latest-clear",
+        areas=None if areas is None else tuple(areas),
         needed=[n for n, band in enumerate(cube.band.values.tolist()) if band not in optional],
         drop_axis=[0],
         chunks=((len(bands),), (height,), (width,)),
@@ -143,30 +151,47 @@ def _composite_block(
     clear_scl: tuple[int, ...],
     latest: bool,
     needed: list[int],
+    areas: tuple[Area, ...] | None,
 ) -> NDArray[np.float32]:
+    """Compose strip by strip; ranks are made of the SCL for a strip's columns alone."""
     n_items, n_bands, height, width = dn.shape
-    out = np.empty((n_bands + 1, height, width), dtype=np.float32)
-    factor = SCL_RESOLUTION // RESOLUTION
-    for top in range(0, height, STRIP):
-        rows = slice(top, min(top + STRIP, height))
-        strip = dn[:, :, rows]
-        ranks = np.zeros((n_items, strip.shape[2], width), dtype=np.uint8)
-        position = 0
+    out = np.full((n_bands + 1, height, width), np.nan, dtype=np.float32)
+    out[-1] = 0
+    places = np.cumsum(has_scl) - 1
+    for rows, cols in _strips(((0, 0, height, width),) if areas is None else areas):
+        strip = dn[:, :, rows, cols]
+        ranks = np.zeros((n_items, *strip.shape[2:]), dtype=np.uint8)
         for index in range(n_items):
             if has_scl[index]:
-                coarse = scl[position, 0, rows.start // factor : -(-rows.stop // factor)]
-                fine = np.repeat(np.repeat(coarse, factor, axis=0), factor, axis=1)
-                ranks[index] = scl_rank(fine, clear_scl)[: strip.shape[2], :width]
+                ranks[index] = scl_rank(_fine(scl[places[index], 0], rows, cols), clear_scl)
                 # pixels with data where the SCL has none are views, if bad ones
                 ranks[index][ranks[index] == NO_VIEW] = UNCLEAR_RANKS[Scl.NODATA]
-                position += 1
             blank = (strip[index, needed] == NODATA).any(axis=0)
             ranks[index][blank | bool(refused[index])] = NO_VIEW
         values = to_reflectance(strip, offsets)
-        out[:-1, rows], out[-1, rows] = compose(
+        out[:-1, rows, cols], out[-1, rows, cols] = compose(
             values, ranks, day_of_item, latest=latest, needed=needed
         )
     return out
+
+
+def _strips(areas: Sequence[Area]) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of each area, a few rows at a time."""
+    for top, left, bottom, right in areas:
+        for row in range(top, bottom, STRIP):
+            yield slice(row, min(row + STRIP, bottom)), slice(left, right)
+
+
+def _fine(scl: NDArray[Any], rows: slice, cols: slice) -> NDArray[Any]:
+    """Return what is known at 20 m (y/2, x/2) on some rows and columns of the grid of 10 m."""
+    factor = SCL_RESOLUTION // RESOLUTION
+    coarse = scl[
+        rows.start // factor : -(-rows.stop // factor),
+        cols.start // factor : -(-cols.stop // factor),
+    ]
+    fine = np.repeat(np.repeat(coarse, factor, axis=0), factor, axis=1)
+    top, left = rows.start % factor, cols.start % factor
+    return fine[top : top + rows.stop - rows.start, left : left + cols.stop - cols.start]
 
 
 def compose(

@@ -1,4 +1,4 @@
-"""Items to a lazy cube (time, band, y, x). The only module that knows stackstac and odc-stac.
+"""Items to a lazy cube (time, band, y, x). It and ``readers.py`` alone know stackstac and odc-stac.
 
 Both engines put the same pixels on the same grid, as uint16 DN with 0 for nodata, nearest neighbour
 where an item of another UTM zone must be warped. Nothing is read here: the client builds the graph.
@@ -6,7 +6,8 @@ where an item of another UTM zone must be warped. Nothing is read here: the clie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,37 +15,16 @@ import stackstac
 import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from odc.loader import RioDriver, RioReader
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 from stackstac.rio_env import LayeredEnv
-from stackstac.rio_reader import (
-    MULTITHREADED_DRIVER_ALLOWLIST,
-    AutoParallelRioReader,
-    SelfCleaningDatasetReader,
-    SingleThreadedRioDataset,
-    ThreadLocalRioDataset,
-)
 
 from scanner.errors import ReadError
-from scanner.imagery.access import strip_secrets, unsigned
 from scanner.imagery.bands import NODATA
 from scanner.imagery.item import Item
+from scanner.imagery.readers import Area, OdcDriver, StackReader
 
 DTYPES: Final[dict[str, str]] = {"SCL": "uint8"}
 """Pixels are uint16 unless named here."""
-
-SOUND_DTYPES: Final[dict[str, tuple[str, ...]]] = {
-    "uint16": ("uint16", "int16"),
-    "uint8": ("uint8", "uint16", "int16"),
-}
-"""Types of pixels on disk that hold DN (or SCL classes), by the type of the cube."""
-
-NO_IMAGE: Final = (
-    "not a GeoTIFF or JPEG 2000: the file is damaged, or the host answers with something else, "
-    "such as a page to log in; open the address in a browser, then run again"
-)
 
 
 def load_cube(
@@ -55,6 +35,8 @@ def load_cube(
     engine: str = "stackstac",
     env: Mapping[str, str] | None = None,
     chunk: int = -1,
+    areas: Sequence[Area] | None = None,
+    count: str | None = None,
 ) -> xr.DataArray:
     """Return a lazy cube of DN, dims (time, band, y, x), an item a time step, in their order.
 
@@ -65,6 +47,10 @@ def load_cube(
         engine: ``stackstac`` or ``odc``.
         env: GDAL options in force while reading (``access.gdal_env``).
         chunk: pixels a spatial chunk; -1 is one chunk.
+        areas: the parts of the grid to read, of a cube of one spatial chunk; what lies outside is
+            nodata. ``None`` reads all of it.
+        count: key under which the bytes read are counted, where the engine is stackstac
+            (``readers.take_count``).
 
     Coordinates: ``id`` and ``solar_day`` along time, pixel centres x and y. Reading raises
     ``ReadError`` naming the asset (unsigned); a failed read is never nodata.
@@ -73,7 +59,9 @@ def load_cube(
         raise ReadError("no items to load; check the search before building a cube")
     load = {"stackstac": _load_stackstac, "odc": _load_odc}[engine]
     known = [band for band in bands if any(item.asset_key(band) for item in items)] or list(bands)
-    cube = load([_plain(item, known) for item in items], geobox, known, dict(env or {}), chunk)
+    only = None if areas is None else tuple(areas)
+    plain = [_plain(item, known) for item in items]
+    cube = load(plain, geobox, known, dict(env or {}), chunk, only, count)
     if len(cube) != len(items):  # stackstac leaves items without any of the assets out
         lacking = [i.id for i in items if all(i.asset_key(band) is None for band in bands)]
         raise ReadError(f"item {', '.join(lacking)}: has none of {', '.join(bands)}; leave it out")
@@ -141,99 +129,14 @@ def _plain(item: Item, bands: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _open(url: str, dtype: np.dtype[Any], **options: Any) -> SelfCleaningDatasetReader:
-    """Open an asset as what it must be: a GeoTIFF or JPEG 2000 of one band of DN, on a map.
-
-    GDAL_SKIP alone does not keep a VRT named .tif out: the first warp brings that driver back. So
-    the format is named. Other pixels (reflectance as float, a picture of bytes) would be cut to DN
-    without a word. Raises ``ValueError`` with what is wrong.
-    """
-    driver = "JP2OpenJPEG" if unsigned(url).lower().endswith(".jp2") else "GTiff"
-    try:
-        asset = SelfCleaningDatasetReader(url, driver=driver, sharing=False, **options)
-    except RasterioError as error:
-        if "not recognized as being in a supported file format" not in str(error):
-            raise
-        raise ValueError(NO_IMAGE) from None
-    found = asset.dtypes[0]
-    if asset.count != 1 or found not in SOUND_DTYPES[dtype.name] or asset.crs is None:
-        what = f"{asset.count} band(s) of {found}, CRS {asset.crs and asset.crs.to_epsg()}"
-        asset.close()
-        raise ValueError(f"is no band of {dtype.name} DN on a map, it has {what}")
-    return asset
-
-
-def _told(url: str, read: Callable[[], Any]) -> Any:
-    """Return what ``read`` does; what goes wrong becomes a ``ReadError`` naming ``url``, unsigned.
-
-    It is raised outside of the except block, and not by a context manager: rasterio's own errors,
-    even as its context, do not survive the way back to the client.
-    """
-    try:
-        return read()
-    except (RasterioError, RuntimeError, OSError, ValueError, AssertionError) as caught:
-        error = caught
-    if isinstance(error.__cause__, MemoryError):  # stackstac wraps it; no scene is to blame for it
-        raise MemoryError(str(error.__cause__))
-    told = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-    raise ReadError(strip_secrets(told), strip_secrets(unsigned(url)))
-
-
-class _Reader(AutoParallelRioReader):  # type: ignore[misc]
-    """stackstac's reader, for images alone; its errors name the asset without its signature."""
-
-    def _open(self) -> Any:
-        """Open as the library does, but only what :func:`_open` takes."""
-        with self.gdal_env.open:
-            asset = _open(self.url, self.dtype)
-            here = {"crs": asset.crs.to_epsg(), "transform": asset.transform}
-            here |= {"height": asset.height, "width": asset.width}
-            warped = None
-            if self.spec.vrt_params != here:
-                with self.gdal_env.open_vrt:
-                    warped = WarpedVRT(
-                        asset,
-                        sharing=False,
-                        resampling=self.resampling,
-                        add_alpha=asset.nodata is None,
-                        **self.spec.vrt_params,
-                    )
-        many = asset.driver in MULTITHREADED_DRIVER_ALLOWLIST
-        kind = ThreadLocalRioDataset if many else SingleThreadedRioDataset
-        return kind(self.gdal_env, asset, vrt=warped)
-
-    def read(self, window: Any, **kwargs: Any) -> Any:
-        return _told(self.url, lambda: super(_Reader, self).read(window, **kwargs))
-
-
-class _OdcReader(RioReader):  # type: ignore[misc]
-    """odc-loader's reader under the same rules as stackstac's."""
-
-    def read(self, cfg: Any, dst_geobox: GeoBox, **kwargs: Any) -> Any:
-        return _told(self._src.uri, lambda: self._read(cfg, dst_geobox, **kwargs))
-
-    def _read(self, cfg: Any, dst_geobox: GeoBox, **kwargs: Any) -> Any:
-        # the library opens by content: held open, what was checked is what it finds in GDAL's cache
-        with _open(self._src.uri, np.dtype(cfg.dtype)):
-            return super().read(cfg, dst_geobox, **kwargs)
-
-
-class _OdcDriver(RioDriver):  # type: ignore[misc]
-    """Opens with :class:`_OdcReader`, under GDAL options that travel with each task."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        super().__init__()
-        self._env = dict(env)
-
-    def capture_env(self) -> dict[str, Any]:
-        return {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", **self._env}
-
-    def open(self, src: Any, ctx: Any) -> RioReader:
-        return _OdcReader(src, ctx)
-
-
 def _load_stackstac(
-    items: list[dict[str, Any]], geobox: GeoBox, bands: list[str], env: dict[str, str], chunk: int
+    items: list[dict[str, Any]],
+    geobox: GeoBox,
+    bands: list[str],
+    env: dict[str, str],
+    chunk: int,
+    areas: tuple[Area, ...] | None,
+    count: str | None,
 ) -> Any:
     dtype = np.dtype(DTYPES.get(bands[0], "uint16"))
     box = geobox.boundingbox
@@ -256,7 +159,7 @@ def _load_stackstac(
         band_coords=False,
         gdal_env=LayeredEnv(always=env, open={"VSI_CACHE": True}, read={"VSI_CACHE": False}),
         errors_as_nodata=(),
-        reader=_Reader,
+        reader=partial(StackReader, areas=areas, count=count),
     ).data
 
 
@@ -275,7 +178,13 @@ def _reaching(item: dict[str, Any], epsg: int, bounds: tuple[float, ...]) -> dic
 
 
 def _load_odc(
-    items: list[dict[str, Any]], geobox: GeoBox, bands: list[str], env: dict[str, str], chunk: int
+    items: list[dict[str, Any]],
+    geobox: GeoBox,
+    bands: list[str],
+    env: dict[str, str],
+    chunk: int,
+    areas: tuple[Area, ...] | None,
+    count: str | None,
 ) -> Any:
     import dask.array as da
     import odc.stac
@@ -295,7 +204,7 @@ def _load_odc(
             nodata=NODATA,
             resampling="nearest",
             fail_on_error=True,
-            driver=_OdcDriver(env),
+            driver=OdcDriver(env, areas),
         )
         empty = da.zeros(tuple(geobox.shape), dtype=DTYPES.get(bands[0], "uint16"), chunks=size)
         steps.append(da.stack([data[b].data[0] if b in present else empty for b in bands]))

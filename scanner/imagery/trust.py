@@ -22,11 +22,21 @@ def has_scl(items: Sequence[Item]) -> list[bool]:
 
 
 def load_scl(
-    items: Sequence[Item], geobox: GeoBox, *, engine: str, env: Mapping[str, str]
+    items: Sequence[Item],
+    geobox: GeoBox,
+    *,
+    engine: str,
+    env: Mapping[str, str],
+    count: str | None = None,
 ) -> xr.DataArray | None:
-    """Return the lazy SCL cube (item, 1, y, x) of the items that have one, or ``None``."""
+    """Return the lazy SCL cube (item, 1, y, x) of the items that have one, or ``None``.
+
+    ``count``: see ``load_cube``.
+    """
     known = [item for item, has in zip(items, has_scl(items), strict=True) if has]
-    return load_cube(known, geobox, ("SCL",), engine=engine, env=env) if known else None
+    if not known:
+        return None
+    return load_cube(known, geobox, ("SCL",), engine=engine, env=env, count=count)
 
 
 def doubts(

@@ -48,8 +48,12 @@ class TileReport:
     without_scl: tuple[str, ...] = ()
     """Items that count as clear wherever they have data."""
     cells: int = 0
+    screened: int = 0
+    """Cells of nothing but dense vegetation by their SCL, whose bands were not read."""
     suspicious: int = 0
     mining: int = 0
+    bytes_read: int = 0
+    """Of SCL and bands, compressed, as far as the engine tells."""
 
     def __bool__(self) -> bool:
         return self.status == "done"
@@ -147,6 +151,7 @@ def tile_cells(
             score=score,
             clear_fraction=clear,
             clear_observations=[int(bits).bit_count() for bits in rows.days],
+            screened=rows.screened.to_numpy(),
         )
     return gpd.GeoDataFrame(frame, geometry=cell_polygons(tile), crs="EPSG:4326")
 

@@ -38,6 +38,7 @@ PART_SCHEMA: Final = pa.schema(
         ("suspicious_fraction", pa.float64()),
         ("score", pa.float64()),
         ("days", pa.uint32()),
+        ("screened", pa.bool_()),
         ("pieces", pa.list_(PIECE)),
     ]
 )

@@ -18,7 +18,6 @@ from scanner.area.aoi import only_area
 from scanner.area.grid import CELL_M, PIXEL_M, TILE_CELLS, Tile, to_geographic
 from scanner.imagery.catalog import chunk_footprint
 from scanner.imagery.item import Item
-from scanner.imagery.screen import VALID_WEIGHT
 
 BATCH: Final = 500
 """Tiles looked at together; bounds the memory of the pairs of tiles and items."""
@@ -31,6 +30,9 @@ BLOCK_PX: Final = 512
 
 In blocks of 1024 px a full tile costs about 1.4 times as much.
 """
+
+VALID_WEIGHT: Final = 1e-3
+"""What a pixel under cloud counts beside a clear one: days with data go before those without."""
 
 UNKNOWN_CLOUD: Final = 0.5
 """Cloud taken for an item that tells none."""

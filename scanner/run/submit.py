@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import dask.array as da
+import numpy as np
 import pyarrow as pa
 from distributed import Client, Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError
@@ -36,9 +37,11 @@ from scanner.imagery.access import (
 )
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
+from scanner.imagery.screen import DayChoice
 from scanner.results.coverage import TileReport
 from scanner.run.cluster import hand_over, worker_count
-from scanner.run.tile import Models, TileResult, look, of_days, scan_tile, unseen_table
+from scanner.run.part import screened_part, unseen_part
+from scanner.run.tile import Models, TileResult, look, of_days, scan_tile
 from scanner.run.watch import RESUME, Watch
 
 logger = logging.getLogger(__name__)
@@ -61,8 +64,8 @@ class _Job:
 
     tile: Tile
     items: list[Item]
-    days: tuple[dt.date, ...] | None = None
-    """Chosen solar days; ``None`` until the SCL has been looked at."""
+    choice: DayChoice | None = None
+    """Its days, and which cells need a look; ``None`` until the SCL has been looked at."""
     tries: int = 1
     attempts: int = 1
     dropped: list[tuple[str, str]] = field(default_factory=list)
@@ -71,6 +74,11 @@ class _Job:
     future: Future | None = None
     since: float = 0.0
     """When its graph was handed over, seconds of ``time.monotonic``."""
+
+    @property
+    def days(self) -> tuple[dt.date, ...]:
+        """Solar days that are read, or none yet."""
+        return self.choice.days if self.choice else ()
 
 
 @dataclass(frozen=True)
@@ -154,13 +162,13 @@ class Submitter:
         env = gdal_env(self._config.search, retry=job.attempts > 1)
         pixels = self._config.pixels
         graph: da.Array
-        if job.days is None:
+        if job.choice is None:
             graph = look(job.tile, signed(job.items, self._signer), pixels, env)
         else:
             items = signed(of_days(job.items, job.days), self._signer)
             rasters = self._config.run.rasters
-            graph = scan_tile(job.tile, items, pixels, self._models, env, rasters)
-        job.future = hand_over(self._client, graph, 0 if job.days is None else 1)
+            graph = scan_tile(job.tile, items, job.choice, pixels, self._models, env, rasters)
+        job.future = hand_over(self._client, graph, 0 if job.choice is None else 1)
         job.since = time.monotonic()
         self._jobs[job.future.key] = job
 
@@ -196,8 +204,12 @@ class Submitter:
         if isinstance(value, TileResult):
             self._guilty = 0
             return self._finished(job, value)
-        job.days = value.days
-        return None if job.days else self._unseen(job)
+        job.choice = value
+        if not job.days:
+            return self._unseen(job)
+        if not value.cells.any():
+            return self._finished(job, TileResult(screened_part(job.tile, value), ()))
+        return None
 
     def _failed(self, job: _Job, future: Future) -> Done | None:
         error: BaseException = future.exception()
@@ -217,7 +229,7 @@ class Submitter:
             return self._end(job, failure_text(error))
         job.items = [item for item in job.items if item.id != bad.id]
         job.dropped.append((bad.id, failure_text(error)))
-        job.days, job.tries = None, 1
+        job.choice, job.tries = None, 1
         if not job.items:  # not the same as no scene: it may well be read another time
             return self._end(job, f"none of its scenes could be read, last {failure_text(error)}")
         return None
@@ -245,21 +257,23 @@ class Submitter:
         )
 
     def _finished(self, job: _Job, result: TileResult) -> Done:
-        items = of_days(job.items, job.days or ())
+        items = of_days(job.items, job.days)
         refused = {item for item, _ in result.refused}
         used = [item for item in items if item.id not in refused]
         report = TileReport(
             tile_id=job.tile.tile_id,
             status="done",
             attempts=job.attempts,
-            days=tuple(day.isoformat() for day in job.days or ()),
+            days=tuple(day.isoformat() for day in job.days),
             item_ids=tuple(
-                tuple(item.id for item in used if item.solar_day == day) for day in job.days or ()
+                tuple(item.id for item in used if item.solar_day == day) for day in job.days
             ),
             dropped=(*job.dropped, *result.refused),
             without_scl=tuple(item.id for item in used if item.asset_key("SCL") is None),
             cells=result.table.num_rows,
+            screened=int(np.count_nonzero(result.table["screened"])),
             suspicious=result.table.num_rows - result.table["score"].null_count,
+            bytes_read=result.bytes_read + (job.choice.bytes_read if job.choice else 0),
         )
         return Done(job.tile, result.table, report, result.rasters)
 
@@ -272,7 +286,7 @@ class Submitter:
             dropped=tuple(job.dropped),
             cells=len(job.tile.cells),
         )
-        return Done(job.tile, unseen_table(job.tile), report)
+        return Done(job.tile, unseen_part(job.tile), report)
 
     def _end(self, job: _Job, reason: str) -> Done:
         report = TileReport(

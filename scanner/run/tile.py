@@ -1,8 +1,9 @@
 """One tile from scenes to a cells table, as two small lazy graphs.
 
-First the SCL of every candidate item decides which solar days are worth reading (:func:`look`);
-then the 10 m bands of those days become a composite, a class map, suspicious cells, chips, scores
-and at last a small table (:func:`scan_tile`). Each graph is a chain over one chunk, so Dask fuses
+First the SCL of every candidate item decides which solar days are worth reading, and which cells
+need a look (:func:`look`); then the 10 m bands of those days, in the windows of those cells, become
+a composite, a class map, suspicious cells, chips, scores and at last a small table
+(:func:`scan_tile`). Each graph is a chain over one chunk, so Dask fuses
 it into a few tasks that run on one worker, and nothing but the table travels.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import dask.array as da
@@ -21,23 +22,21 @@ from numpy.typing import NDArray
 
 from scanner.area.grid import Tile
 from scanner.config import PixelConfig
-from scanner.detection.cells import (
-    cell_pieces,
-    suspicious_cells,
-)
+from scanner.detection.cells import cell_pieces, suspicious_cells
 from scanner.detection.classify import score_cells
 from scanner.detection.rasters import tile_rasters
-from scanner.detection.segment import segment
+from scanner.detection.segment import areas_of, cells_of, segment, windows_of
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
+from scanner.imagery.readers import take_count
 from scanner.imagery.reflectance import resolve_offset
-from scanner.imagery.screen import choose_days
+from scanner.imagery.screen import DayChoice, choose_days
 from scanner.imagery.trust import doubts, has_scl, load_scl
 from scanner.models.card import ModelCard
 from scanner.models.ref import ModelRef
-from scanner.results.outputs import PART_SCHEMA
+from scanner.run.part import scanned_part
 
 PROBE: Final = 16
 """The offset is checked on every 16th pixel of blue (160 m, from an overview)."""
@@ -74,7 +73,9 @@ class TileResult:
 
     table: pa.Table
     refused: tuple[tuple[str, str], ...]
-    rasters: Mapping[str, bytes]
+    bytes_read: int = 0
+    """Of the bands, as far as the engine tells."""
+    rasters: Mapping[str, bytes] = field(default_factory=dict)
     """GeoTIFF files by the names of ``detection.rasters.RASTERS``; empty where none are wanted."""
 
 
@@ -82,27 +83,40 @@ def look(
     tile: Tile, items: Sequence[Item], pixels: PixelConfig, env: Mapping[str, str]
 ) -> da.Array:
     """Return, lazily, the ``DayChoice`` of a tile from the SCL of its (signed) candidate items."""
+    key = f"{tile.tile_id} SCL"
     return choose_days(
-        _load_scl(items, tile, pixels, env),
+        _load_scl(items, tile, pixels, env, key),
         items,
         tile,
         max_scenes=pixels.max_scenes,
         clear_scl=pixels.clear_scl,
         latest=pixels.composite == "latest-clear",
+        clear_views=pixels.clear_views,
+        screen=pixels.screen == "on",
+        count=key,
     )
 
 
 def scan_tile(
     tile: Tile,
     items: Sequence[Item],
+    choice: DayChoice,
     pixels: PixelConfig,
     models: Models,
     env: Mapping[str, str],
     rasters: bool = True,
 ) -> da.Array:
-    """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days."""
+    """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days.
+
+    All AOI cells in a window of a cell that needs a look get one.
+    """
+    windows = windows_of(choice.cells)
+    areas = areas_of(windows, joined=all(item.epsg == tile.epsg for item in items))
+    key = f"{tile.tile_id} bands"
     scl = _load_scl(items, tile, pixels, env)
-    cube = load_cube(items, tile.geobox, models.bands, engine=pixels.engine, env=env)
+    cube = load_cube(
+        items, tile.geobox, models.bands, engine=pixels.engine, env=env, areas=areas, count=key
+    )
     refused = doubts(
         items,
         tile.geobox.zoom_out(PROBE),
@@ -120,15 +134,19 @@ def scan_tile(
         method=pixels.composite,
         optional=models.optional_bands,
         refused=refused,
+        areas=areas,
     )
-    classes = segment(image, tile, models.segmenter, _bands_in(models.segmenter_card, models.bands))
+    bands = _bands_in(models.segmenter_card, models.bands)
+    classes = segment(image, windows, models.segmenter, bands)
     return da.map_blocks(
         _read_cells,
         image.data,
         classes.data,
         refused,
         tile=tile,
-        n_days=len(image.attrs["days"]),
+        screened=tile.mask & ~cells_of(windows),
+        choice=choice,
+        count=key,
         item_ids=[item.id for item in items],
         pixels=pixels,
         classifier=models.classifier,
@@ -146,56 +164,26 @@ def _read_cells(
     refused: NDArray[np.object_],
     *,
     tile: Tile,
-    n_days: int,
+    screened: NDArray[np.bool_],
+    choice: DayChoice,
+    count: str,
     item_ids: list[str],
     pixels: PixelConfig,
     classifier: ModelRef,
     bands: tuple[str, ...] | None,
     index: list[int],
 ) -> NDArray[Any]:
-    stats = suspicious_cells(image, classes, tile, n_days, pixels)
+    stats = suspicious_cells(image, classes, tile, len(choice.days), pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
     scores = score_cells(image, chosen, stats.mask, index, classifier.load())
     score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
-    rows, cols = np.array(tile.cells).T
-    table = pa.table(
-        {
-            "cell_id": [tile.cell_id(row, col) for row, col in tile.cells],
-            "row": rows,
-            "col": cols,
-            "clear_fraction": np.round(stats.clear_fraction[rows, cols], 4),
-            "suspicious_fraction": np.round(stats.suspicious_fraction[rows, cols], 4),
-            "score": [score_of.get(cell) for cell in tile.cells],
-            "days": stats.days[rows, cols],
-            "pieces": [pieces.get(cell, []) for cell in tile.cells],
-        },
-        schema=PART_SCHEMA,
-    )
+    table = scanned_part(tile, stats, score_of, pieces, screened, choice)
     told = tuple((item, why) for item, why in zip(item_ids, refused, strict=True) if why)
     out = np.empty((), dtype=object)
     pictures = tile_rasters(image, classes, stats.mask, tile, bands) if bands else {}
-    out[()] = TileResult(table, told, pictures)
+    out[()] = TileResult(table, told, take_count(count), pictures)
     return out
-
-
-def unseen_table(tile: Tile) -> pa.Table:
-    """Return the part of a tile that no item shows: nothing clear, nothing suspicious."""
-    rows, cols = np.array(tile.cells).T
-    n = len(rows)
-    return pa.table(
-        {
-            "cell_id": [tile.cell_id(row, col) for row, col in tile.cells],
-            "row": rows,
-            "col": cols,
-            "clear_fraction": np.zeros(n),
-            "suspicious_fraction": np.zeros(n),
-            "score": pa.nulls(n, pa.float64()),
-            "days": np.zeros(n, dtype=np.uint32),
-            "pieces": [[] for _ in range(n)],
-        },
-        schema=PART_SCHEMA,
-    )
 
 
 def of_days(items: Sequence[Item], days: Sequence[dt.date]) -> list[Item]:
@@ -204,11 +192,15 @@ def of_days(items: Sequence[Item], days: Sequence[dt.date]) -> list[Item]:
 
 
 def _load_scl(
-    items: Sequence[Item], tile: Tile, pixels: PixelConfig, env: Mapping[str, str]
+    items: Sequence[Item],
+    tile: Tile,
+    pixels: PixelConfig,
+    env: Mapping[str, str],
+    count: str | None = None,
 ) -> xr.DataArray | None:
     """Return the SCL cube at 20 m of the items that have one, or ``None``."""
     geobox = tile.geobox.zoom_out(SCL_RESOLUTION // RESOLUTION)
-    return load_scl(items, geobox, engine=pixels.engine, env=env)
+    return load_scl(items, geobox, engine=pixels.engine, env=env, count=count)
 
 
 def _bands_in(card: ModelCard, bands: Sequence[str]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from scanner.area.grid import CORE_PX, HALO_PX, Tile, cell_polygons
 from scanner.config import PixelConfig
 from scanner.detection.cells import CELL_AREA_PX, CellStats, suspicious_cells
 from scanner.detection.classify import score_cells
-from scanner.detection.segment import class_map
+from scanner.detection.segment import class_map, windows_of
 from scanner.imagery.demo import PlantedMine, make_scenes, planted, scar_grid
 from scanner.run.tile import Models
 from tests.benchmarks.common import (
@@ -140,7 +140,7 @@ def look(items_json: Path, models: Models, area: str = "aoi.geojson") -> list[Gr
 def _look_tile(tile: Tile, items: list, models: Models) -> Ground:
     segmenter, classifier = models.segmenter.load(), models.classifier.load()
     image, n_days = compose_tile(tile, items, models.bands, PixelConfig())
-    classes = class_map(for_model(image, models, segmenter), tile.mask, segmenter)
+    classes = class_map(for_model(image, models, segmenter), windows_of(tile.mask), segmenter)
     core = image[-1, HALO_PX : HALO_PX + CORE_PX, HALO_PX : HALO_PX + CORE_PX]
     judged_px = (core > 0).reshape(42, 48, 42, 48).sum(axis=(1, 3))
     hits: dict[tuple[int, int], NDArray[np.int64]] = {}

@@ -32,7 +32,14 @@ from odc.geo.geobox import GeoBox
 from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX, Tile
 from scanner.config import PixelConfig
 from scanner.detection.cells import SUSPICIOUS
-from scanner.detection.segment import APRON, NOT_SEGMENTED, STRIDE, WINDOW, class_map
+from scanner.detection.segment import (
+    APRON,
+    NOT_SEGMENTED,
+    STRIDE,
+    WINDOW,
+    class_map,
+    windows_of,
+)
 from scanner.imagery.demo import make_scenes
 from scanner.models.segmenter import Segmenter
 from scanner.run.tile import Models
@@ -139,8 +146,8 @@ def window_seams(tile: Tile, scenes: Scenes, models: Models) -> tuple[str, str, 
     """Return the tables of agreement, of what differs and of class changes inside one tile."""
     model = models.segmenter.load()
     wide = read_wide(tile.geobox.pad(MARGIN - HALO_PX), tile, scenes, models)
-    ours = inner(class_map(inner(wide, MARGIN - HALO_PX), tile.mask, model), APRON)
-    other = reference_map(wide, tile.mask, model)
+    ours = inner(class_map(inner(wide, MARGIN - HALO_PX), windows_of(tile.mask), model), APRON)
+    other = reference_map(wide, windows_of(tile.mask), model)
     seen = ~np.isnan(inner(wide[0], MARGIN))
     valid = seen & (ours != NOT_SEGMENTED) & (other != NOT_SEGMENTED)
     rows = [["whole core", *agreement(ours, other, valid)]]
@@ -166,7 +173,7 @@ def tile_seam(west: Tile, east: Tile, scenes: Scenes, models: Models) -> tuple[s
     """Return the tables of a seam between two tiles of one zone, side by side."""
     model = models.segmenter.load()
     left, right = (
-        class_map(read_wide(tile.geobox, tile, scenes, models), tile.mask, model)
+        class_map(read_wide(tile.geobox, tile, scenes, models), windows_of(tile.mask), model)
         for tile in (west, east)
     )
     reach = max(NEAR)

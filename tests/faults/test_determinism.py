@@ -24,7 +24,7 @@ from scanner.area.grid import CELL_PX, CHUNK_PX, HALO_PX, Tile, Zone
 from scanner.config import PixelConfig
 from scanner.detection.cells import cell_pieces, suspicious_cells
 from scanner.detection.classify import DECIMALS, score_cells
-from scanner.detection.segment import STRIDE, class_map
+from scanner.detection.segment import STRIDE, class_map, windows_of
 from scanner.models.classifier import BATCH, load_classifier
 from scanner.models.segmenter import load_segmenter, set_threads
 from scanner.run.pipeline import prepare, scan
@@ -135,7 +135,7 @@ def striped_ground(seed):
 def looked_at(image, cells):
     """Return what a scan of these cells of a tile measures in each, with the shipped models."""
     tile = Tile(Zone(21, True), 30, 40, tuple(sorted(cells)))
-    classes = class_map(image[:3], tile.mask, load_segmenter())
+    classes = class_map(image[:3], windows_of(tile.mask), load_segmenter())
     stats = suspicious_cells(image, classes, tile, 2, PixelConfig())
     chosen = [(int(row), int(col)) for row, col in np.argwhere(stats.suspicious)]
     scores = score_cells(image, chosen, stats.mask, [0, 1, 2], load_classifier())

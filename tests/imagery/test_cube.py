@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from scanner.area.grid import from_geographic, to_geographic
 from scanner.config import SearchConfig
 from scanner.errors import ReadError
-from scanner.imagery import cube as cube_module
+from scanner.imagery import readers
 from scanner.imagery.access import culprit, failure_text, gdal_env, guard_logs
 from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
@@ -265,7 +265,7 @@ def test_want_of_memory_is_no_fault_of_a_scene(item, monkeypatch, engine):
     one, _ = item
     grid = box(600_000, 9_300_000, SIZE, SIZE)
     cube = load_cube([one], grid, ("B04",), engine=engine, env=ENV)
-    monkeypatch.setattr(cube_module.SelfCleaningDatasetReader, "read", full)
+    monkeypatch.setattr(readers.SelfCleaningDatasetReader, "read", full)
     monkeypatch.setattr("odc.loader._rio._do_read", full)
     with pytest.raises(MemoryError):
         cube.compute(scheduler="synchronous")
@@ -342,3 +342,70 @@ def test_a_vrt_named_tif_is_refused_even_after_a_warp(item, tmp_path, engine):
     with pytest.raises(ReadError, match="not a GeoTIFF") as caught:
         cube.compute(scheduler="synchronous")
     assert caught.value.href == str(evil)
+
+
+AREAS = ((0, 0, 40, 100), (40, 60, 100, 100))
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_only_the_areas_are_read_and_the_rest_is_nodata(item, engine):
+    one, _ = item
+    grid = box(600_000, 9_300_000, 100, 100)
+    whole = load_cube([one], grid, ("B02", "B04"), engine=engine, env=ENV).compute().values
+    some = load_cube([one], grid, ("B02", "B04"), engine=engine, env=ENV, areas=AREAS)
+    expected = np.zeros_like(whole)
+    for top, left, bottom, right in AREAS:
+        expected[..., top:bottom, left:right] = whole[..., top:bottom, left:right]
+    np.testing.assert_array_equal(some.compute().values, expected)
+    assert (expected > 0).any()
+
+
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_an_area_of_another_zone_has_the_same_pixels_whatever_else_is_read(tmp_path, engine):
+    """GDAL warps by approximation within each read, so a piece is read by itself each time."""
+    x, y = from_geographic(32722, -53.995, -7.0)
+    west, north = round(float(x), -1), round(float(y), -1)
+    noise = np.random.default_rng(0).integers(1, 9999, (400, 400)).astype(np.uint16)
+    item = make_item(tmp_path, "east", {"B04": noise}, epsg=32722, west=west, north=north)
+    lon, lat = to_geographic(32722, west + 2000, north - 2000)
+    x21, y21 = from_geographic(32721, lon, lat)
+    grid = box(round(float(x21), -1) - 1000, round(float(y21), -1) + 1000, 200, 200)
+    pieces = ((0, 0, 120, 120), (0, 120, 120, 200), (120, 0, 200, 200))
+
+    def read(areas):
+        cube = load_cube([item], grid, ("B04",), engine=engine, env=ENV, areas=areas)
+        return cube.compute().values[0, 0]
+
+    whole = read(pieces)
+    for top, left, bottom, right in pieces:
+        alone = read(((top, left, bottom, right),))[top:bottom, left:right]
+        np.testing.assert_array_equal(alone, whole[top:bottom, left:right])
+        assert (alone > 0).all()
+
+
+def test_nothing_is_opened_where_nothing_is_wanted(item):
+    one, _ = item
+    gone = one.with_hrefs(lambda href: href + ".gone.tif")
+    cube = load_cube([gone], box(600_000, 9_300_000, 50, 50), ("B04",), env=ENV, areas=())
+    assert not cube.compute().values.any()
+
+
+def test_bytes_are_those_of_the_blocks_that_hold_the_areas(tmp_path):
+    noise = np.random.default_rng(0).integers(1, 9999, (1500, 1500)).astype(np.uint16)
+    item = make_item(tmp_path, "large", {"B04": noise})  # 3 x 3 blocks of 512
+    grid = box(600_000, 9_300_000, 1500, 1500)
+    with rasterio.open(item.href("B04")) as file:
+        size = {
+            (row, col): int(file.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1))
+            for row in range(3)
+            for col in range(3)
+        }
+
+    def counted(areas):
+        load_cube([item], grid, ("B04",), env=ENV, areas=areas, count="here").compute()
+        return readers.take_count("here")
+
+    assert counted(None) == sum(size.values())
+    assert counted(((0, 0, 512, 512),)) == size[0, 0]
+    assert counted(((500, 500, 513, 1024),)) == sum(size[r, c] for r in (0, 1) for c in (0, 1))
+    assert readers.take_count("here") == 0

@@ -7,12 +7,22 @@ import datetime as dt
 import numpy as np
 import shapely
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from scanner.area.grid import CHUNK_PX, Tile, Zone
+from scanner.area.grid import CHUNK_PX, TILE_CELLS, Tile, Zone
 from scanner.imagery.bands import CLEAR_SCL
 from scanner.imagery.composite import NO_VIEW
 from scanner.imagery.item import Item
-from scanner.imagery.screen import choose_days, pick_days, solar_days
+from scanner.imagery.screen import (
+    CELL_SCL,
+    HALO_SCL,
+    choose_days,
+    pick_days,
+    solar_days,
+    worth_a_look,
+)
 
 TILE = Tile(Zone(21, True), 31, 34)
 HALF = CHUNK_PX // 2
@@ -100,3 +110,114 @@ def test_latest_prefers_the_last_days_that_show_something():
 
 def test_solar_days_are_distinct_and_sorted():
     assert solar_days([item(6), item(1), item(6)]) == [dt.date(2024, 7, 1), dt.date(2024, 7, 6)]
+
+
+def test_no_more_days_than_give_every_pixel_its_clear_views():
+    ranks = np.zeros((6, 100), np.uint8)
+    assert pick_days(ranks, 6) == [3, 4, 5]
+    assert pick_days(ranks, 6, clear_views=1) == [5]
+    ranks[5, :50] = 5  # the last day shows half of it: one more is needed
+    assert len(pick_days(ranks, 6)) == 3
+    ranks[3:, 0] = 5
+    ranks[:3, 1] = 5
+    assert len(pick_days(ranks, 6)) == 5  # one pixel of a hundred is not nothing
+    assert len(pick_days(ranks, 2)) == 2
+
+
+def test_a_day_that_others_made_needless_is_given_up():
+    ranks = np.full((3, 100), 5, np.uint8)
+    ranks[0, 20:80] = 0  # the largest gain at first
+    ranks[1, :50] = 0
+    ranks[2, 50:] = 0
+    assert pick_days(ranks, 3, clear_views=1) == [1, 2]
+
+
+@given(
+    arrays(np.uint8, (5, 40), elements=st.sampled_from([0, 0, 1, 5, NO_VIEW])),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_days_give_every_pixel_what_all_of_them_could(ranks, max_scenes, wanted):
+    chosen = pick_days(ranks, max_scenes, clear_views=wanted)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) <= max_scenes
+    if max_scenes == 5:  # 40 pixels: each counts
+        clear = ranks == 0
+        possible = np.minimum(clear.sum(axis=0), wanted)
+        assert (np.minimum(clear[chosen].sum(axis=0), wanted) == possible).all()
+        assert ((ranks[chosen] != NO_VIEW).any(axis=0) == (ranks != NO_VIEW).any(axis=0)).all()
+
+
+def forest(days=4):
+    return np.full((days, HALF, HALF), 4, np.uint8)
+
+
+def at(row, col, rows=1, cols=1):
+    """Return pixels of the chunk at 20 m from the cell (row, col) on."""
+    top, left = HALO_SCL + row * CELL_SCL, HALO_SCL + col * CELL_SCL
+    return slice(top, top + rows), slice(left, left + cols)
+
+
+def test_dense_vegetation_needs_no_look():
+    assert not worth_a_look(forest(), CLEAR_SCL).any()
+
+
+def test_half_a_hectare_of_anything_else_is_looked_at_with_its_surroundings():
+    for value in (2, 5, 6, 7):
+        scl = forest()
+        scl[:, *at(20, 20, 3, 4)] = value  # 12 pixels: 0.48 ha, in a corner of its cell
+        cells = worth_a_look(scl, CLEAR_SCL)
+        assert cells[19:21, 19:21].all()  # it may go on beyond the corner
+        assert cells.sum() == 4
+
+
+def test_ground_laid_bare_on_the_last_quarter_of_the_dates_is_looked_at():
+    scl = forest(8)
+    scl[6:, *at(10, 10, 4, 4)] = 5
+    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+
+
+def test_bright_ground_called_cloud_on_every_date_is_looked_at():
+    scl = forest()
+    scl[:, *at(10, 10, 4, 4)] = 9
+    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+    scl[0, *at(10, 10, 4, 4)] = 4  # cloud that went away
+    assert not worth_a_look(scl, CLEAR_SCL).any()
+
+
+def test_one_wrong_view_in_many_or_a_few_pixels_are_no_reason():
+    scl = forest(8)
+    scl[3, *at(10, 10, 20, 20)] = 7  # the edge of a cloud
+    scl[:, *at(30, 30, 2, 2)] = 5
+    assert not worth_a_look(scl, CLEAR_SCL).any()
+
+
+def test_ground_without_data_is_no_reason_to_look():
+    assert not worth_a_look(np.zeros((2, HALF, HALF), np.uint8), CLEAR_SCL).any()
+
+
+def test_what_is_known_of_a_cell_without_reading_it():
+    half = forest(2)
+    half[0, :, HALO_SCL + CELL_SCL // 2 :] = 9  # day 1: the west half of the first column alone
+    half[1] = 9
+    half[1, *at(5, 5, CELL_SCL, CELL_SCL)] = 4
+    got = choose(list(half), [item(1), item(6)], max_scenes=6)
+    assert [day.day for day in got.days] == [1, 6]
+    assert got.clear_fraction[0, 0] == 0.5
+    assert got.day_bits[0, 0] == 1  # half of it is enough
+    assert got.day_bits[0, 1] == 0
+    assert (got.clear_fraction[5, 5], got.day_bits[5, 5]) == (1, 2)
+
+
+def test_without_screening_or_scl_every_cell_of_the_area_needs_a_look():
+    corner = Tile(TILE.zone, TILE.col, TILE.row, ((0, 0), (7, 9)))
+    cube = xr.DataArray(forest(1)[:, None], dims=("time", "band", "y", "x")).chunk(-1)
+
+    def cells(items, **options):
+        lazy = choose_days(cube, items, corner, max_scenes=6, clear_scl=CLEAR_SCL, **options)
+        return lazy.compute(scheduler="synchronous")[()].cells
+
+    assert not cells([item(1)]).any()
+    np.testing.assert_array_equal(cells([item(1)], screen=False), corner.mask)
+    np.testing.assert_array_equal(cells([item(1), item(6, scl=False)]), corner.mask)
+    assert cells([item(1)]).shape == (TILE_CELLS, TILE_CELLS)
