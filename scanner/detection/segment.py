@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX
+from scanner.computing import computing
 from scanner.imagery.readers import Area
 from scanner.models.ref import ModelRef
 
@@ -37,6 +38,8 @@ APRON: Final = 16
 NOT_SEGMENTED: Final = 255
 """Class of pixels no window was run for."""
 
+
+_INNER: Final = slice(HALO_PX - APRON, HALO_PX + CORE_PX + APRON)
 
 SIDE: Final = CORE_PX // STRIDE
 """Windows along a tile's side."""
@@ -93,32 +96,48 @@ def _runs(seen: NDArray[np.bool_], edges: list[int]) -> list[tuple[int, int]]:
 def segment(
     image: xr.DataArray, windows: NDArray[np.bool_], ref: ModelRef, bands: tuple[str, ...]
 ) -> xr.DataArray:
-    """Return the lazy class map (y, x), uint8, of the core plus ``APRON`` px on each side.
+    """Return the image (band, y, x) with one more band, lazily: ``class``, the class map.
 
-    ``image`` is a composite of one chunk; ``windows`` (3, 3) tells which are run; ``bands`` are the
-    ones the model wants, in its order. The model is loaded once a worker process, from ``ref``;
-    only the reference travels with the graph.
+    It holds the classes of the core plus ``APRON`` px on each side (:func:`classes_of`). The
+    picture comes along, since what is made of both then is one chain, which Dask fuses: in two
+    places, it would be held, and could be sent to another worker.
+
+    Args:
+        image: a composite of one chunk.
+        windows: (3, 3), which are run.
+        ref: the model, loaded once a worker process; only the reference travels with the graph.
+        bands: the ones the model wants, in its order.
     """
-    size = CORE_PX + 2 * APRON
-    inner = slice(HALO_PX - APRON, HALO_PX + CORE_PX + APRON)
+    names = [*image.band.values.tolist(), "class"]
     data = image.data.map_blocks(
         _segment_block,
         windows=windows,
         ref=ref,
-        index=[image.band.values.tolist().index(band) for band in bands],
-        drop_axis=[0],
-        chunks=((size,), (size,)),
-        dtype=np.uint8,
-        meta=np.empty((0, 0), dtype=np.uint8),
+        index=[names.index(band) for band in bands],
+        chunks=((len(names),), *image.data.chunks[1:]),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), dtype=np.float32),
     )
-    coords = {"y": image.y[inner], "x": image.x[inner]}
-    return xr.DataArray(data, dims=("y", "x"), coords=coords, name="class")
+    coords = {"band": names, "y": image.y, "x": image.x}
+    return xr.DataArray(data, dims=image.dims, coords=coords, attrs=image.attrs)
 
 
+def classes_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the class map, core plus ``APRON`` px a side, that :func:`segment` left in an image.
+
+    ``image`` is its chunk, (band, 2144, 2144).
+    """
+    return image[-1, _INNER, _INNER].astype(np.uint8)
+
+
+@computing
 def _segment_block(
     image: NDArray[np.float32], *, windows: NDArray[np.bool_], ref: ModelRef, index: list[int]
-) -> NDArray[np.uint8]:
-    return class_map(image[index], windows, ref.load())
+) -> NDArray[np.float32]:
+    out = np.empty((len(image) + 1, *image.shape[1:]), dtype=np.float32)
+    out[:-1], out[-1] = image, NOT_SEGMENTED
+    out[-1, _INNER, _INNER] = class_map(image[index], windows, ref.load())
+    return out
 
 
 def class_map(

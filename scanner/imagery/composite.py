@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from scanner.computing import computing
 from scanner.imagery.bands import NODATA, RESOLUTION, SCL_RESOLUTION, Scl
 from scanner.imagery.readers import Area
 from scanner.imagery.reflectance import to_reflectance
@@ -129,10 +130,13 @@ def composite(
         latest=method == "latest-clear",
         areas=None if areas is None else tuple(areas),
         needed=[n for n, band in enumerate(cube.band.values.tolist()) if band not in optional],
-        drop_axis=[0],
-        chunks=((len(bands),), (height,), (width,)),
+        chunks=((1,), (len(bands),), (height,), (width,)),
         dtype=np.float32,
-        meta=np.empty((0, 0, 0), dtype=np.float32),
+        meta=np.empty((0, 0, 0, 0), dtype=np.float32),
+    )
+    # the axis of items goes in a step of its own: Dask fuses no read with a step that drops one
+    data = data.map_blocks(
+        _picture, drop_axis=[0], dtype=np.float32, meta=np.empty((0, 0, 0), dtype=np.float32)
     )
     coords = {"band": bands, "y": cube.y, "x": cube.x}
     return xr.DataArray(
@@ -140,6 +144,7 @@ def composite(
     )
 
 
+@computing
 def _composite_block(
     dn: NDArray[np.uint16],
     scl: NDArray[np.uint8],
@@ -155,7 +160,8 @@ def _composite_block(
 ) -> NDArray[np.float32]:
     """Compose strip by strip; ranks are made of the SCL for a strip's columns alone."""
     n_items, n_bands, height, width = dn.shape
-    out = np.full((n_bands + 1, height, width), np.nan, dtype=np.float32)
+    picture = np.full((1, n_bands + 1, height, width), np.nan, dtype=np.float32)
+    out = picture[0]
     out[-1] = 0
     places = np.cumsum(has_scl) - 1
     for rows, cols in _strips(((0, 0, height, width),) if areas is None else areas):
@@ -172,7 +178,12 @@ def _composite_block(
         out[:-1, rows, cols], out[-1, rows, cols] = compose(
             values, ranks, day_of_item, latest=latest, needed=needed
         )
-    return out
+    return picture
+
+
+def _picture(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    picture: NDArray[np.float32] = block[0]
+    return picture
 
 
 def _strips(areas: Sequence[Area]) -> Iterator[tuple[slice, slice]]:

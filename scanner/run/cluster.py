@@ -11,10 +11,12 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import dask.array as da
 import dask.config
 import psutil
+from dask.blockwise import optimize_blockwise
 from distributed import Client, Future, LocalCluster, WorkerPlugin, futures_of
 from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
 from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
@@ -24,9 +26,6 @@ from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.ref import ModelRef
 from scanner.run.secure import connection_security
-
-if TYPE_CHECKING:
-    import dask.array as da
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +39,9 @@ TORCH_THREADS: Final = 1
 
 Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
 """
+
+THREADS: Final = 2
+"""Threads of a local worker: one reads a tile while the other computes one (``computing``)."""
 
 CONNECT_TIMEOUT = "30s"
 """How long an answer of a scheduler or worker is waited for."""
@@ -182,7 +184,7 @@ def _local_cluster(run: RunConfig) -> LocalCluster:
     limit = int(psutil.virtual_memory().total * 0.9 / count)
     return LocalCluster(
         n_workers=count,
-        threads_per_worker=1,
+        threads_per_worker=THREADS,
         processes=True,
         host=LOOPBACK,
         dashboard_address=f"{LOOPBACK}:0",
@@ -211,14 +213,27 @@ def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) ->
         ) from error
 
 
-def hand_over(client: Client, graph: da.Array, priority: int) -> Future:
+def hand_over(client: Client, graph: da.Array, priority: int, fuse: bool = True) -> Future:
     """Return the future of a graph of one block; its result is what ``graph.compute()`` gives.
+
+    Without ``fuse`` steps that ask for other resources than the one before stay tasks of their own.
 
     Not ``client.compute``: the last tasks of all its graphs are one group to the scheduler, which
     remembers every group that one ever depended on for as long as any graph is under way.
     """
-    (future,) = futures_of(client.persist(graph, priority=priority))
+    if (
+        not fuse
+    ):  # Dask's last fusion, of chains, does not look at resources: only the first is done
+        layers = optimize_blockwise(graph.dask, keys=graph.__dask_keys__())
+        graph = da.Array(layers, graph.name, graph.chunks, meta=graph._meta)
+    (future,) = futures_of(client.persist(graph, priority=priority, optimize_graph=fuse))
     return future
+
+
+def offers(client: Client, resource: str) -> bool:
+    """Tell whether a worker of the cluster offers a resource (``dask worker --resources``)."""
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return any(one["resources"].get(resource) for one in workers.values())
 
 
 def worker_count(client: Client) -> int:

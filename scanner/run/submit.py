@@ -39,9 +39,9 @@ from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
 from scanner.imagery.screen import DayChoice
 from scanner.results.coverage import TileReport
-from scanner.run.cluster import hand_over, worker_count
+from scanner.run.cluster import hand_over, offers, worker_count
 from scanner.run.part import screened_part, unseen_part
-from scanner.run.tile import Models, TileResult, look, of_days, scan_tile
+from scanner.run.tile import GPU, Models, TileResult, look, of_days, scan_tile
 from scanner.run.watch import RESUME, Watch
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Submitter:
         self._config = config
         self._signer = signer_for(config.search)
         self._watch = Watch(client)
+        self._gpu = offers(client, GPU)
         self._jobs: dict[str, _Job] = {}
         self._accused: list[_Job] = []
         self._guilty = 0
@@ -167,8 +168,10 @@ class Submitter:
         else:
             items = signed(of_days(job.items, job.days), self._signer)
             rasters = self._config.run.rasters
-            graph = scan_tile(job.tile, items, job.choice, pixels, self._models, env, rasters)
-        job.future = hand_over(self._client, graph, 0 if job.choice is None else 1)
+            models, gpu = self._models, self._gpu
+            graph = scan_tile(job.tile, items, job.choice, pixels, models, env, rasters, gpu)
+        priority = 0 if job.choice is None else 1
+        job.future = hand_over(self._client, graph, priority, fuse=not self._gpu)
         job.since = time.monotonic()
         self._jobs[job.future.key] = job
 

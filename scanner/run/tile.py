@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import dask
 import dask.array as da
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from scanner.area.grid import Tile
+from scanner.computing import computing
 from scanner.config import PixelConfig
 from scanner.detection.cells import cell_pieces, suspicious_cells
 from scanner.detection.classify import score_cells
 from scanner.detection.rasters import tile_rasters
-from scanner.detection.segment import areas_of, cells_of, segment, windows_of
+from scanner.detection.segment import areas_of, cells_of, classes_of, segment, windows_of
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
 from scanner.imagery.cube import load_cube
@@ -40,6 +43,10 @@ from scanner.run.part import scanned_part
 
 PROBE: Final = 16
 """The offset is checked on every 16th pixel of blue (160 m, from an overview)."""
+
+
+GPU: Final = "GPU"
+"""Name of the resource a worker with a GPU offers (``dask worker --resources GPU=1``)."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,12 @@ def scan_tile(
     models: Models,
     env: Mapping[str, str],
     rasters: bool = True,
+    gpu: bool = False,
 ) -> da.Array:
     """Return, lazily, the :class:`TileResult` of a tile from the items of its chosen days.
 
-    All AOI cells in a window of a cell that needs a look get one.
+    All AOI cells in a window of a cell that needs a look get one. With ``gpu`` the models run on
+    workers that offer Dask's resource ``GPU``, and any worker reads; else one worker does both.
     """
     windows = windows_of(choice.cells)
     areas = areas_of(windows, joined=all(item.epsg == tile.epsg for item in items))
@@ -137,52 +146,71 @@ def scan_tile(
         areas=areas,
     )
     bands = _bands_in(models.segmenter_card, models.bands)
-    classes = segment(image, windows, models.segmenter, bands)
+    where = dask.annotate(resources={GPU: 1}) if gpu else nullcontext()
+    with where:
+        classes = segment(image, windows, models.segmenter, bands)
+        scanned = classes.data.map_blocks(
+            _read_cells,
+            tile=tile,
+            screened=tile.mask & ~cells_of(windows),
+            choice=choice,
+            count=key,
+            pixels=pixels,
+            classifier=models.classifier,
+            bands=models.bands if rasters else None,
+            index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
+            drop_axis=[0, 1, 2],
+            dtype=object,
+            meta=np.empty((), dtype=object),
+        )
     return da.map_blocks(
-        _read_cells,
-        image.data,
-        classes.data,
+        _with_refused,
+        scanned,
         refused,
-        tile=tile,
-        screened=tile.mask & ~cells_of(windows),
-        choice=choice,
-        count=key,
         item_ids=[item.id for item in items],
-        pixels=pixels,
-        classifier=models.classifier,
-        bands=models.bands if rasters else None,
-        index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
-        drop_axis=[0, 1, 2],
+        drop_axis=[0],
         dtype=object,
         meta=np.empty((), dtype=object),
     )
 
 
+def _with_refused(
+    scanned: NDArray[np.object_], refused: NDArray[np.object_], *, item_ids: list[str]
+) -> NDArray[np.object_]:
+    """Tell in a tile's result which items were not used, and why."""
+    result: Any = scanned[()]
+    told = tuple((item, why) for item, why in zip(item_ids, refused, strict=True) if why)
+    return _boxed(replace(result, refused=told))
+
+
+@computing
 def _read_cells(
     image: NDArray[np.float32],
-    classes: NDArray[np.uint8],
-    refused: NDArray[np.object_],
     *,
     tile: Tile,
     screened: NDArray[np.bool_],
     choice: DayChoice,
     count: str,
-    item_ids: list[str],
     pixels: PixelConfig,
     classifier: ModelRef,
     bands: tuple[str, ...] | None,
     index: list[int],
 ) -> NDArray[Any]:
+    image, classes = image[:-1], classes_of(image)
     stats = suspicious_cells(image, classes, tile, len(choice.days), pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
     scores = score_cells(image, chosen, stats.mask, index, classifier.load())
     score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
     table = scanned_part(tile, stats, score_of, pieces, screened, choice)
-    told = tuple((item, why) for item, why in zip(item_ids, refused, strict=True) if why)
-    out = np.empty((), dtype=object)
     pictures = tile_rasters(image, classes, stats.mask, tile, bands) if bands else {}
-    out[()] = TileResult(table, told, take_count(count), pictures)
+    return _boxed(TileResult(table, (), take_count(count), pictures))
+
+
+def _boxed(result: TileResult) -> NDArray[np.object_]:
+    """Return a result as what a block of an array must be."""
+    out = np.empty((), dtype=object)
+    out[()] = result
     return out
 
 
