@@ -48,6 +48,12 @@ def tell_end(run: Run, summary: dict[str, Any]) -> None:
             for name, words in (("clear", "seen clear"), ("unseen", "unseen"), ("failed", "failed"))
         )
     )
+    work = summary["work"]
+    say(
+        f"screened by SCL alone: {work['screened_ha']:,.0f} ha; segmented: "
+        f"{work['segmented_ha']:,.0f} ha; classified: {work['classified_ha']:,.0f} ha; "
+        f"read: {work['bytes_read'] / 1e6:,.1f} MB"
+    )
     if not hectares["clear"] and not hectares["failed"]:
         say("nothing was seen: cloud or no data in every scene; widen --date", err=True)
     if dropped := summary["dropped_items"]:

@@ -64,7 +64,7 @@ def suspicious_mask(classes: NDArray[np.uint8], close: int, open_: int) -> NDArr
 def suspicious_cells(
     image: NDArray[np.float32],
     classes: NDArray[np.uint8],
-    tile: Tile,
+    cells: NDArray[np.bool_],
     n_days: int,
     pixels: PixelConfig,
 ) -> CellStats:
@@ -73,7 +73,7 @@ def suspicious_cells(
     Args:
         image: composite (band + 1, 2144, 2144), the last plane the bit set of clear days.
         classes: class map of the core plus ``APRON``.
-        tile: whose AOI cells are judged.
+        cells: (42, 42), those that are judged.
         n_days: solar days in the composite.
         pixels: smoothing and the two limits.
     """
@@ -93,7 +93,7 @@ def suspicious_cells(
     return CellStats(
         clear_fraction=_count(clear) / CELL_AREA_PX,
         suspicious_fraction=hits / CELL_AREA_PX,
-        suspicious=chosen & tile.mask & (ground > 0),
+        suspicious=chosen & cells & (ground > 0),
         days=days,
         mask=mask,
     )

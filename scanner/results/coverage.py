@@ -81,6 +81,21 @@ class TileReport:
         return sum(len(ids) for ids in self.item_ids)
 
 
+def work_done(reports: Iterable[TileReport]) -> dict[str, float]:
+    """Return what a run's tiles took: hectares screened, segmented and classified, bytes read.
+
+    Ground counts as screened where its SCL alone was read, as segmented where the bands were too.
+    """
+    done = [report for report in reports if report and report.days]
+    screened = sum(report.screened for report in done)
+    return {
+        "screened_ha": round(CELL_HA * screened, 2),
+        "segmented_ha": round(CELL_HA * (sum(report.cells for report in done) - screened), 2),
+        "classified_ha": round(CELL_HA * sum(report.suspicious for report in done), 2),
+        "bytes_read": sum(report.bytes_read for report in done),
+    }
+
+
 @dataclass
 class Coverage:
     """Hectares of a run, summed tile by tile; each AOI cell counts once, with its full area."""

@@ -221,9 +221,7 @@ def hand_over(client: Client, graph: da.Array, priority: int, fuse: bool = True)
     Not ``client.compute``: the last tasks of all its graphs are one group to the scheduler, which
     remembers every group that one ever depended on for as long as any graph is under way.
     """
-    if (
-        not fuse
-    ):  # Dask's last fusion, of chains, does not look at resources: only the first is done
+    if not fuse:  # the last of Dask's fusions, of chains, would lose which step asks for what
         layers = optimize_blockwise(graph.dask, keys=graph.__dask_keys__())
         graph = da.Array(layers, graph.name, graph.chunks, meta=graph._meta)
     (future,) = futures_of(client.persist(graph, priority=priority, optimize_graph=fuse))

@@ -29,6 +29,7 @@ from scanner.results.coverage import (
     TileReport,
     tile_cells,
     total_bounds,
+    work_done,
 )
 from scanner.results.finished import SIGNED
 from scanner.results.outputs import GeoParquetWriter, sha256, write_geoparquet
@@ -126,6 +127,7 @@ def _summary(
         "items_without_scl": sorted({item for report in reports for item in report.without_scl}),
         "advice": run.found.advice,
         "coverage_ha": coverage.summary(),
+        "work": work_done(reports),
         "detections": len(detections),
         "detected_ha": round(float(detections.area_ha.sum()), 2) if len(detections) else 0.0,
     }

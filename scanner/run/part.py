@@ -37,7 +37,7 @@ def scanned_part(
         np.where(screened, choice.clear_fraction, stats.clear_fraction),
         np.where(screened, choice.day_bits, stats.days),
         screened,
-        stats.suspicious_fraction,
+        np.where(screened, 0.0, stats.suspicious_fraction),
         score_of,
         pieces,
     )

@@ -152,7 +152,7 @@ def scan_tile(
         scanned = classes.data.map_blocks(
             _read_cells,
             tile=tile,
-            screened=tile.mask & ~cells_of(windows),
+            seen=tile.mask & cells_of(windows),
             choice=choice,
             count=key,
             pixels=pixels,
@@ -188,7 +188,7 @@ def _read_cells(
     image: NDArray[np.float32],
     *,
     tile: Tile,
-    screened: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
     choice: DayChoice,
     count: str,
     pixels: PixelConfig,
@@ -197,12 +197,12 @@ def _read_cells(
     index: list[int],
 ) -> NDArray[Any]:
     image, classes = image[:-1], classes_of(image)
-    stats = suspicious_cells(image, classes, tile, len(choice.days), pixels)
+    stats = suspicious_cells(image, classes, seen, len(choice.days), pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
     scores = score_cells(image, chosen, stats.mask, index, classifier.load())
     score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
-    table = scanned_part(tile, stats, score_of, pieces, screened, choice)
+    table = scanned_part(tile, stats, score_of, pieces, tile.mask & ~seen, choice)
     pictures = tile_rasters(image, classes, stats.mask, tile, bands) if bands else {}
     return _boxed(TileResult(table, (), take_count(count), pictures))
 

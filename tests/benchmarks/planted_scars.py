@@ -147,13 +147,13 @@ def _look_tile(tile: Tile, items: list, models: Models) -> Ground:
     ground = Ground(tile, judged_px, hits, np.full((42, 42), np.nan))
     for close, open_ in SMOOTHINGS:
         pixels = replace(PixelConfig(), smoothing_close=close, smoothing_open=open_)
-        stats = suspicious_cells(image, classes, tile, n_days, pixels)
+        stats = suspicious_cells(image, classes, tile.mask, n_days, pixels)
         hits[close, open_] = np.rint(stats.suspicious_fraction * CELL_AREA_PX).astype(np.int64)
         _check_rule(ground, stats, replace(OURS, close=close, open_=open_))
     cells = _ever_chosen(ground)
     wanted = (*classifier.card.bands, *classifier.card.optional_bands)
     index = [models.bands.index(band) for band in wanted if band in models.bands]
-    mask = suspicious_cells(image, classes, tile, n_days, PixelConfig()).mask
+    mask = suspicious_cells(image, classes, tile.mask, n_days, PixelConfig()).mask
     scores = score_cells(image, cells, mask, index, classifier)
     for (row, col), score in zip(cells, scores, strict=True):
         ground.score[row, col] = score

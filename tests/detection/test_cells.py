@@ -44,7 +44,7 @@ def clear_image(days=0b1):
 
 def stats(classes, image=None, tile=TILE, n_days=1, pixels=PIXELS):
     return suspicious_cells(
-        clear_image() if image is None else image, classes, tile, n_days, pixels
+        clear_image() if image is None else image, classes, tile.mask, n_days, pixels
     )
 
 

@@ -136,7 +136,7 @@ def looked_at(image, cells):
     """Return what a scan of these cells of a tile measures in each, with the shipped models."""
     tile = Tile(Zone(21, True), 30, 40, tuple(sorted(cells)))
     classes = class_map(image[:3], windows_of(tile.mask), load_segmenter())
-    stats = suspicious_cells(image, classes, tile, 2, PixelConfig())
+    stats = suspicious_cells(image, classes, tile.mask, 2, PixelConfig())
     chosen = [(int(row), int(col)) for row, col in np.argwhere(stats.suspicious)]
     scores = score_cells(image, chosen, stats.mask, [0, 1, 2], load_classifier())
     score_of = dict(zip(chosen, scores.tolist(), strict=True))

@@ -167,10 +167,20 @@ def provenance(run: FinishedRun, t: Say, used: dict[str, Any]) -> Iterable[tuple
         "segmenter": summary["models"]["segmenter"],
         "classifier": summary["models"]["classifier"],
         "tiles": t("made.tiles_text", done=kept["done"], total=kept["total"]),
+        **_work(run, t),
         "versions": ", ".join(f"{name} {one}" for name, one in summary["versions"].items()),
         "area": t("made.area_text", digest=summary["aoi"]["digest"]),
     }
     return [(t(f"made.{key}"), str(value)) for key, value in rows.items()]
+
+
+def _work(run: FinishedRun, t: Say) -> dict[str, str]:
+    """Return what the scan took; runs of earlier versions do not tell."""
+    work = run.summary.get("work")
+    if work is None:
+        return {}
+    places = {name: number(work[f"{name}_ha"]) for name in ("screened", "segmented", "classified")}
+    return {"work": t("made.work_text", mb=number(work["bytes_read"] / 1e6, 1), **places)}
 
 
 def dropped(run: FinishedRun, t: Say) -> list[tuple[str, list[tuple[str, str]]]]:
