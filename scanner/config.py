@@ -68,6 +68,10 @@ class PixelConfig:
 
     max_scenes: Annotated[int, Field(ge=1, le=23)] = 6
     """Solar days read for a tile, at most."""
+    clear_views: Annotated[int, Field(ge=1, le=23)] = 3
+    """Clear views wanted of each pixel: days are read until all have them, or ``max_scenes`` are."""
+    screen: Literal["on", "off"] = "on"
+    """``on``: 10 m bands are read and segmented only where the SCL shows more than dense forest."""
     composite: Literal["median", "latest-clear"] = "median"
     clear_scl: tuple[Annotated[int, Field(ge=1, le=11)], ...] = (2, 4, 5, 6, 7)
     """SCL classes taken as a clear view of the ground (``imagery.bands.Scl``)."""
