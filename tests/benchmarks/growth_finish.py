@@ -43,7 +43,9 @@ SIDE: Final = 6
 def strewn(ground: list[Tile]) -> Aoi:
     """Return an area of one square of 6 x 6 cells in each tile."""
     inset = 10 * CELL_M + 1
-    return Aoi("strewn", shapely.MultiPolygon([square(t, inset, SIDE * CELL_M - 2) for t in ground]))
+    return Aoi(
+        "strewn", shapely.MultiPolygon([square(t, inset, SIDE * CELL_M - 2) for t in ground])
+    )
 
 
 def measure(count: int, folder: Path) -> dict[str, Any]:
