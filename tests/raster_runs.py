@@ -113,6 +113,7 @@ def rule_table(tile: Tile) -> pa.Table:
             "suspicious_fraction": np.where(turns % 3 == 0, 0.0, 0.5),
             "score": [None if turn % 3 == 0 else turn % 10 / 10 for turn in turns.tolist()],
             "days": np.ones(len(rows), dtype=np.uint32),
+            "screened": np.zeros(len(rows), dtype=bool),
             "pieces": [[] for _ in rows],
         }
     ).cast(PART_SCHEMA)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,29 +42,38 @@ WIDER_YEARS: Final = 2
 _EVER: Final = (dt.date.min, dt.date.max)
 
 
-def search_items(aoi: Aoi, search: SearchConfig, out: Path | None = None) -> ItemSet:
+def search_items(
+    aoi: Aoi,
+    search: SearchConfig,
+    out: Path | None = None,
+    ground: Sequence[Tile] | None = None,
+) -> ItemSet:
     """Return every usable item whose footprint meets a tile of ``aoi``.
 
     Not the outline decides but its tiles with their halos: a tile's result must not depend on
     which AOI asked for it. ``out`` is the run folder; the demo makes its scenes in ``out/scenes``.
+    ``ground`` are the tiles of ``aoi`` where they are known already (a river basin's take seconds).
 
     Raises ``ConfigError`` for a refused date, catalog or host, ``CatalogError`` where the catalog
     did not answer completely.
     """
     span = parse_dates(search.date) if search.date is not None else None
     url = api_url(search)
+    reach = reach_of(tiles(aoi) if ground is None else ground)
     if url is not None:
-        return _search_api(aoi, search, url, span or last_months())
+        return _search_api(aoi, search, url, span or last_months(), reach)
     if search.catalog == "demo":
         from scanner.imagery.demo import make_scenes
 
         path = make_scenes((out or Path("runs") / "demo") / "scenes")
     else:
         path = Path(search.catalog)
-    return _search_file(aoi, search, path, span)
+    return _search_file(aoi, search, path, span, reach)
 
 
-def _search_file(aoi: Aoi, search: SearchConfig, path: Path, span: Span | None) -> ItemSet:
+def _search_file(
+    aoi: Aoi, search: SearchConfig, path: Path, span: Span | None, reach: Any
+) -> ItemSet:
     """Filter the items of an ItemCollection file (or a single item's)."""
     document = read_json(path)
     features = document.get("features", [document] if document.get("type") == "Feature" else None)
@@ -85,7 +94,7 @@ def _search_file(aoi: Aoi, search: SearchConfig, path: Path, span: Span | None) 
         aoi,
         search,
         span,
-        choose(reach_of(aoi), span, search.max_cloud),
+        choose(reach, span, search.max_cloud),
         lambda wide, cloud: len(choose(aoi.geometry, wide, cloud).kept),
     )
 
@@ -94,11 +103,10 @@ def _of_collection(raw: object, collection: str | None) -> bool:
     return collection is None or (isinstance(raw, dict) and raw.get("collection") == collection)
 
 
-def _search_api(aoi: Aoi, search: SearchConfig, url: str, span: Span) -> ItemSet:
+def _search_api(aoi: Aoi, search: SearchConfig, url: str, span: Span, reach: Any) -> ItemSet:
     """Ask a STAC API, all pages of it."""
     from scanner.imagery.stac_api import StacSearch
 
-    reach = reach_of(aoi)
     collection = search.collection or DEFAULT_COLLECTION
     chooser = Chooser(reach, allowed_for(search), span, search.max_cloud)
     for raw in StacSearch(url, collection, reach).items(span, search.max_cloud):
@@ -194,15 +202,27 @@ def chunk_footprint(tile: Tile) -> shapely.Polygon:
     return shapely.Polygon(np.column_stack((lon, lat)))
 
 
-def reach_of(aoi: Aoi) -> Any:
-    """Return the ground whose pixels may matter: all tiles of ``aoi`` with their halos."""
-    return shapely.union_all([chunk_footprint(tile) for tile in tiles(aoi)])
+def reach_of(ground: Iterable[Tile]) -> Any:
+    """Return the ground whose pixels may matter: all of these tiles with their halos."""
+    return shapely.union_all([chunk_footprint(tile) for tile in ground])
+
+
+class ItemIndex:
+    """Items by where they have data: a tree of their footprints, built once for all tiles of a run.
+
+    Asking each item for each tile would take the time of a river basin's items times its tiles.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = list(items)
+        self._tree = shapely.STRtree([item.footprint for item in self._items])
+
+    def of_tile(self, tile: Tile) -> list[Item]:
+        """Return the items whose footprint meets the tile's chunk (core + halo), in their order."""
+        places = self._tree.query(chunk_footprint(tile), predicate="intersects")
+        return [self._items[place] for place in np.sort(places).tolist()]
 
 
 def items_of_tile(items: Iterable[Item], tile: Tile) -> list[Item]:
-    """Return the items whose footprint meets the tile's chunk (core + halo), in their order."""
-    chosen = list(items)
-    ground = chunk_footprint(tile)
-    shapely.prepare(ground)
-    meets = shapely.intersects(ground, np.array([item.footprint for item in chosen], dtype=object))
-    return [item for item, here in zip(chosen, np.atleast_1d(meets), strict=True) if here]
+    """Return the items of one tile; for many tiles of the same items keep an :class:`ItemIndex`."""
+    return ItemIndex(items).of_tile(tile)

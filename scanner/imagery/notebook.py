@@ -32,10 +32,10 @@ def open_cube(
     tile. Other ``SearchConfig`` settings go by name. Raises ``CatalogError`` if nothing is found.
     """
     settings = SearchConfig(catalog=catalog, date=date, **search)
-    found = search_items(aoi, settings, Path("runs") / aoi.slug)
+    area = tiles(aoi)
+    found = search_items(aoi, settings, Path("runs") / aoi.slug, area)
     if not found.items:
         raise CatalogError(found.advice or f"{catalog}: no items over {aoi.name}")
-    area = tiles(aoi)
     zones = [tile.zone for tile in area for _ in tile.cells]
     zone = max(set(zones), key=zones.count)
     boxes = np.array([tile.core_bounds for tile in area if tile.zone == zone])

@@ -19,7 +19,7 @@ from scanner.config import RunConfig
 from scanner.detection.segment import STRIDE, WINDOW
 from scanner.imagery.item import Item
 from scanner.run.cluster import TORCH_THREADS, fitting_workers
-from scanner.run.outlook import BLOCK_PX, Outlook
+from scanner.run.outlook import BLOCK_PX, Bools, Outlook
 
 if TYPE_CHECKING:
     from scanner.run.tile import Models
@@ -52,11 +52,20 @@ Measured: 5 % in mostly forest, 12 % in the demo, 41 to 52 % in disturbed land.
 LOOKS: Final = 2
 """Chips of a suspicious cell (``detection.classify.score_cells``)."""
 
-REST_WINDOWS: Final = 6
-"""What else a tile takes (SCL, decoding, composing, tables), in windows' time.
+SCL_S: Final = 0.07
+"""Seconds of a core for the SCL of one date of a tile: decoded, and looked at for clear views."""
 
-Measured: 9.7 s of processor time beside nine windows of 1.65 s, on a full tile of 36 dates.
-"""
+BAND_S: Final = 0.15
+"""Seconds of a core for one band of one day of a tile: decoded, made reflectance, composed."""
+
+TABLE_S: Final = 1.0
+"""Seconds of a core for what else a tile takes: its cells, their outlines, tables and maps."""
+
+GPU_MPX_S: Final = 30.0
+"""Pixels a GPU segments in a second, in millions. An assumption: there was none to measure."""
+
+MANY: Final = 8
+"""Workers of a small cluster, for which a plan tells the time as well: one core each."""
 
 RASTER_BYTES: Final = 2_000_000
 """Disk that the maps of a tile take."""
@@ -77,11 +86,30 @@ class TilePlan:
     days: int
     """Their solar days."""
     days_read: int
+    """Expected to be read (``outlook.days_until``)."""
+    days_most: int
+    """Read at most."""
+    screened: bool
+    """Whether windows of nothing but dense forest may be passed over: all days read have an SCL."""
     expected_clear: float
     """Share of its AOI cells expected to be seen clear at least once."""
     scl_bytes: int
+    """Of all candidates."""
     band_bytes: int
+    """Of the days expected to be read, all windows of them."""
+    band_bytes_most: int
+    """... of the days read at most."""
     requests: int
+    """For the days expected."""
+    rest_s: float
+    """Seconds of a core beside the models, for the days expected."""
+    scl_s: float
+    """Of them for the SCL: all that is left where every window is passed over."""
+
+    @property
+    def least_bytes(self) -> int:
+        """Read where every window is passed over."""
+        return self.scl_bytes + (0 if self.screened else self.band_bytes)
 
 
 @dataclass(frozen=True)
@@ -94,10 +122,10 @@ class Pace:
     """Of them, as many as there are cores."""
     note: str | None
     """Where they are fewer than asked."""
-    seconds: float | None
-    """What one worker computes on the tiles to do; ``None`` where nothing is to be read."""
     window_s: float | None
-    """A window through the segmenter."""
+    """Seconds of a window through the segmenter; ``None`` where nothing is to be read."""
+    chip_s: float | None
+    """Seconds of a chip through the classifier."""
 
 
 class Costs:
@@ -120,16 +148,16 @@ class Costs:
         self._rows = fine * _block_rows(CHUNK_PX) + coarse * _block_rows(CHUNK_PX // 2)
         self._scl_rows = scl * _block_rows(CHUNK_PX // 2)
 
-    def tile(self, tile: Tile, outlook: Outlook, *, done: bool) -> TilePlan:
-        """Return what a tile takes."""
-        every, chosen = outlook.items, outlook.items[outlook.chosen]
-        fine, coarse = outlook.share_10[outlook.chosen], outlook.share_20[outlook.chosen]
+    def tile(self, tile: Tile, outlook: Outlook, *, done: bool, screen: bool) -> TilePlan:
+        """Return what a tile takes; ``screen`` tells whether windows may be passed over."""
+        every = outlook.items
         scl = self._scl[every] @ outlook.share_20
-        bands = self._fine[chosen] @ fine + self._coarse[chosen] @ coarse
-        scl_files, files = self._scl_files[every].sum(), self._files[chosen].sum()
-        # of each file its size and header, then a request a row of blocks
-        rows = self._scl_rows[every] @ np.sqrt(outlook.share_20)
-        rows += self._rows[chosen] @ np.sqrt(fine)
+        scl_files = self._scl_files[every].sum()
+        scl_rows = self._scl_rows[every] @ np.sqrt(outlook.share_20)
+        files, rows, band_bytes = self._bands(outlook, outlook.chosen)
+        chosen = every[outlook.chosen]
+        scl_s = SCL_S * float(self._scl_files[every] @ outlook.share_20)
+        bands_s = BAND_S * float(self._files[chosen] @ outlook.share_10[outlook.chosen])
         return TilePlan(
             tile_id=tile.tile_id,
             done=done,
@@ -138,24 +166,33 @@ class Costs:
             scenes=len(every),
             days=outlook.days,
             days_read=outlook.days_read,
+            days_most=outlook.days_most,
+            screened=screen and bool(self._scl_files[chosen].all()),
             expected_clear=round(outlook.clear, 3),
             scl_bytes=round(scl + scl_files * HEADER_BYTES),
-            band_bytes=round(bands + files * HEADER_BYTES),
-            requests=round(2 * (scl_files + files) + rows),
+            band_bytes=round(band_bytes),
+            band_bytes_most=round(self._bands(outlook, outlook.most)[2]),
+            # of each file its size and header, then a request a row of blocks
+            requests=round(2 * (scl_files + files) + scl_rows + rows),
+            rest_s=round(scl_s + (bands_s + TABLE_S if outlook.days_read else 0.0), 2),
+            scl_s=round(scl_s, 2),
         )
+
+    def _bands(self, outlook: Outlook, read: Bools) -> tuple[float, float, float]:
+        """Return files, rows of blocks and bytes of the bands of some candidates."""
+        items, fine, coarse = outlook.items[read], outlook.share_10[read], outlook.share_20[read]
+        files = float(self._files[items].sum())
+        size = float(self._fine[items] @ fine + self._coarse[items] @ coarse)
+        return files, float(self._rows[items] @ np.sqrt(fine)), size + files * HEADER_BYTES
 
 
 def pace_of(models: Models, run: RunConfig, todo: Sequence[TilePlan]) -> Pace:
     """Count the workers that would start and time the models on made-up pixels, a few seconds."""
     workers, note = (None, None) if run.scheduler else fitting_workers(run.workers)
     at_once = min(workers or 1, os.cpu_count() or 1)
-    looked_at = [tile for tile in todo if tile.windows]
-    if not looked_at:
+    if not any(tile.windows for tile in todo):
         return Pace(workers, at_once, note, None, None)
-    window_s, chip_s = _timed(models)
-    windows = sum(tile.windows + REST_WINDOWS for tile in looked_at)
-    chips = SENT_SHARE * LOOKS * sum(tile.cells for tile in looked_at)
-    return Pace(workers, at_once, note, windows * window_s + chips * chip_s, window_s)
+    return Pace(workers, at_once, note, *_timed(models))
 
 
 def _timed(models: Models) -> tuple[float, float]:

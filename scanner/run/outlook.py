@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from scanner.area.aoi import only_area
 from scanner.area.grid import CELL_M, PIXEL_M, TILE_CELLS, Tile, to_geographic
+from scanner.config import PixelConfig
 from scanner.imagery.catalog import chunk_footprint
 from scanner.imagery.item import Item
 
@@ -37,6 +38,13 @@ VALID_WEIGHT: Final = 1e-3
 UNKNOWN_CLOUD: Final = 0.5
 """Cloud taken for an item that tells none."""
 
+ENOUGH: Final = 0.95
+"""Days are taken to be added until this share of the places has its clear views.
+
+A scan adds them until each pixel has, by the real clouds; it also picks the days by those. Chosen,
+not measured.
+"""
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -48,11 +56,15 @@ class Outlook:
     items: NDArray[np.int64]
     """Places in the list of items of the candidates: those that meet its chunk."""
     chosen: Bools
-    """Which of them are of the days most likely to be read."""
+    """Which of them are of the days expected to be read."""
+    most: Bools
+    """Which of them are of the days read where clouds leave no choice: ``max_scenes`` of them."""
     days: int
     """Solar days with a candidate."""
     days_read: int
-    """Days that would be read: with data in the AOI, at most ``max_scenes``."""
+    """Days expected to be read: with data in the AOI, until ``clear_views`` are expected."""
+    days_most: int
+    """Days read at most: with data in the AOI, up to ``max_scenes``."""
     clear: float
     """Expected share of its AOI cells seen clear at least once (:func:`expected_clear`)."""
     share_10: Floats
@@ -68,16 +80,18 @@ class Outlooks:
 
     Args:
         items: candidates of the whole run.
-        max_scenes: days read for a tile, at most.
+        pixels: how many days are read, and until how many clear views.
     """
 
-    def __init__(self, items: Sequence[Item], max_scenes: int) -> None:
+    def __init__(self, items: Sequence[Item], pixels: PixelConfig) -> None:
         self._footprints = np.array([item.footprint for item in items], dtype=object)
         shapely.prepare(self._footprints)
         self._tree = shapely.STRtree(self._footprints)
         self._days = np.array([item.solar_day.toordinal() for item in items], dtype=np.int64)
         self._cloud = np.array([cloud_share(item) for item in items], dtype=np.float64)
-        self._max_scenes = max_scenes
+        has_scl = np.array([item.asset_key("SCL") is not None for item in items], dtype=bool)
+        self._told = np.where(has_scl, self._cloud, 0.0)  # without SCL a scan sees no cloud
+        self._pixels = pixels
 
     def of(self, tiles: Sequence[Tile]) -> Iterator[Outlook]:
         """Yield the outlook of each tile, in their order."""
@@ -122,15 +136,20 @@ class Outlooks:
         distinct, day_of = np.unique(days, return_inverse=True)
         gain = np.zeros(len(distinct))  # of one day, the item that shows most
         np.maximum.at(gain, day_of, ((1 - cloud[:, None] + VALID_WEIGHT) * seen) @ weight)
-        read = np.lexsort((distinct, gain))[::-1][: self._max_scenes]
-        taken = np.zeros(len(distinct), dtype=bool)
-        taken[read[gain[read] > 0]] = True
+        best = np.lexsort((distinct, gain))[::-1][: self._pixels.max_scenes]
+        best = best[gain[best] > 0]
+        missed = np.ones((len(distinct), len(lon)))
+        np.minimum.at(missed, day_of, np.where(seen, self._told[items][:, None], 1.0))
+        enough = days_until(missed[best], weight, self._pixels.clear_views)
+        read, most = (np.isin(day_of, best[:count]) for count in (enough, len(best)))
         return Outlook(
             items=items,
-            chosen=taken[day_of],
+            chosen=read,
+            most=most,
             days=len(distinct),
-            days_read=int(taken.sum()),
-            clear=expected_clear(seen, days, cloud, weight, self._max_scenes),
+            days_read=enough,
+            days_most=len(best),
+            clear=expected_clear(seen, days, cloud, weight, enough),
             share_10=share_10,
             share_20=share_20,
             gap=self._gap(tile, items[np.argsort(-share_10, kind="stable")]),
@@ -177,6 +196,29 @@ def expected_clear(
     by_day = np.sort(np.minimum.reduceat(missed, starts, axis=0), axis=0)
     clear = 1 - by_day[:max_scenes].prod(axis=0)
     return float(np.clip((clear * weight).sum() / weight.sum(), 0, 1))
+
+
+def days_until(missed: Floats, weight: Floats, clear_views: int) -> int:
+    """Return how many days, in their order, are expected to be read: at most all of them.
+
+    That many give ``ENOUGH`` of the places their clear views, each day's clouds for themselves; of
+    a place that few days show, no more views are wanted. Where that is never so, it is all days.
+
+    Args:
+        missed: (day, place), the chance that the place is not seen clear.
+        weight: (place,), how many cells each stands for.
+        clear_views: wanted of each place.
+    """
+    shown = (missed < 1).sum(axis=0)
+    few = np.arange(clear_views)[:, None] < np.minimum(clear_views, shown)
+    views = np.zeros((clear_views, missed.shape[1]))  # chance of 0, 1, 2 ... views so far
+    views[0] = 1.0
+    for count, miss in enumerate(missed, start=1):
+        views[1:] = views[1:] * miss + views[:-1] * (1 - miss)
+        views[0] *= miss
+        if ((views * few).sum(axis=0) * weight).sum() <= (1 - ENOUGH) * weight.sum():
+            return count
+    return len(missed)
 
 
 def cloud_share(item: Item) -> float:

@@ -173,9 +173,10 @@ def prepare(config: ScanConfig) -> Run:
     if config.run.scheduler:
         connection_security(config.run)
     folder = run_folder(config, aoi)
+    ground = tiles(aoi)
     digests = {"segmenter": models.segmenter.sha256, "classifier": models.classifier.sha256}
     if config.run.fresh or folder.frozen() is None:
-        found = search_items(aoi, config.search, folder.path)
+        found = search_items(aoi, config.search, folder.path, ground)
         with folder.alone():
             if config.run.fresh:
                 folder.clear()
@@ -186,7 +187,7 @@ def prepare(config: ScanConfig) -> Run:
     found = folder.restore_items(config.search)
     identity = identify(aoi, found, config, digests, folder.items)
     Identity.read(folder.identity).check(identity, folder.path)
-    return Run(config, aoi, tiles(aoi), found, models, folder, identity)
+    return Run(config, aoi, ground, found, models, folder, identity)
 
 
 def scan(config: ScanConfig) -> Iterator[TileReport]:

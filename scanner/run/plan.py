@@ -20,18 +20,22 @@ from scanner.files import write_json
 from scanner.imagery.screen import solar_days
 from scanner.run.cluster import WORKER_BYTES
 from scanner.run.costs import (
+    BAND_S,
     HEADER_BYTES,
+    MANY,
     PIXEL_BYTES,
-    READ_BYTES_S,
     SCL_BYTES,
+    SCL_S,
+    TABLE_S,
     Costs,
     Pace,
     TilePlan,
     pace_of,
 )
-from scanner.run.outlook import BLOCK_PX, UNKNOWN_CLOUD, Outlooks
+from scanner.run.outlook import BLOCK_PX, ENOUGH, UNKNOWN_CLOUD, Outlooks
 from scanner.run.plan_text import UNSEEN_FILE
 from scanner.run.plan_text import tell_plan as tell_plan
+from scanner.run.times import Times, on_gpu, on_workers
 
 if TYPE_CHECKING:
     from scanner.run.pipeline import Run
@@ -58,6 +62,10 @@ class Plan:
     days: tuple[str, ...]
     """Solar days with a scene, in order."""
     max_scenes: int
+    clear_views: int
+    """Wanted of each pixel."""
+    screen: bool
+    """Whether windows of nothing but dense forest are passed over."""
     bands: tuple[str, ...]
     """Bands the models want and scenes have."""
     without_cloud: int
@@ -80,8 +88,18 @@ class Plan:
 
     @property
     def bytes_to_read(self) -> int:
-        """Of the tiles to do."""
+        """Of the tiles to do, for the days expected and all windows."""
         return sum(tile.scl_bytes + tile.band_bytes for tile in self.todo)
+
+    @property
+    def bytes_at_most(self) -> int:
+        """... for as many days as ``max_scenes`` allows."""
+        return sum(tile.scl_bytes + tile.band_bytes_most for tile in self.todo)
+
+    @property
+    def bytes_at_least(self) -> int:
+        """... where all is dense forest, so that windows are passed over."""
+        return sum(tile.least_bytes for tile in self.todo)
 
     @property
     def expected_clear(self) -> float:
@@ -90,16 +108,24 @@ class Plan:
         return sum(tile.cells * tile.expected_clear for tile in self.tiles) / max(cells, 1)
 
     @property
-    def compute_seconds(self) -> float | None:
-        """By the clock, all workers together (one, if unknown); ``None`` if nothing is read."""
-        if self.pace.seconds is None:
-            return None
-        return self.pace.seconds / max(1, min(self.pace.at_once, len(self.todo)))
+    def here(self) -> Times:
+        """By the clock on this machine (with ``--scheduler``, on one worker like it)."""
+        return on_workers(self.todo, self.pace, self.pace.at_once, local=self.local)
 
     @property
-    def read_seconds(self) -> float:
-        """What reading over a network takes at ``READ_BYTES_S``."""
-        return 0.0 if self.local else self.bytes_to_read / READ_BYTES_S
+    def compute_seconds(self) -> float:
+        """Of ``here``, what computing takes at most."""
+        return on_workers(self.todo, self.pace, self.pace.at_once, local=True).most
+
+    @property
+    def on_many(self) -> Times:
+        """... on ``costs.MANY`` workers."""
+        return on_workers(self.todo, self.pace, MANY, local=self.local)
+
+    @property
+    def on_gpu(self) -> Times:
+        """... on as many, with one GPU."""
+        return on_gpu(self.todo, self.pace, local=self.local)
 
 
 def plan(run: Run) -> Plan:
@@ -112,9 +138,9 @@ def plan(run: Run) -> Plan:
     costs = Costs(items, bands)
     todo = {tile.tile_id for tile in run.todo()}
     tiles, gaps = [], []
-    outlooks = Outlooks(items, pixels.max_scenes).of(run.tiles)
+    outlooks, screen = Outlooks(items, pixels).of(run.tiles), pixels.screen == "on"
     for tile, outlook in zip(run.tiles, outlooks, strict=True):
-        tiles.append(costs.tile(tile, outlook, done=tile.tile_id not in todo))
+        tiles.append(costs.tile(tile, outlook, done=tile.tile_id not in todo, screen=screen))
         if not outlook.gap.is_empty:
             gaps.append(outlook.gap)
     unseen = _unseen(run.aoi, gaps)
@@ -127,6 +153,8 @@ def plan(run: Run) -> Plan:
         left_out=sum(not one.superseded for one in run.found.dropped),
         days=tuple(day.isoformat() for day in solar_days(items)),
         max_scenes=pixels.max_scenes,
+        clear_views=pixels.clear_views,
+        screen=screen,
         bands=tuple(band for band in bands if any(item.asset_key(band) for item in items)),
         without_cloud=sum(item.cloud_cover is None for item in items),
         without_scl=sum(item.asset_key("SCL") is None for item in items),
@@ -176,9 +204,13 @@ def _document(plan: Plan) -> dict[str, Any]:
         "scenes_without_cloud_cover": plan.without_cloud,
         "solar_days": list(plan.days),
         "max_scenes": plan.max_scenes,
+        "clear_views": plan.clear_views,
+        "screen": "on" if plan.screen else "off",
         "bands": list(plan.bands),
         "expected_clear": round(plan.expected_clear, 3),
         "bytes_to_read": plan.bytes_to_read,
+        "bytes_at_most": plan.bytes_at_most,
+        "bytes_at_least": plan.bytes_at_least,
         "requests": sum(tile.requests for tile in plan.todo),
         "advice": plan.advice,
         "assumed": {
@@ -187,6 +219,10 @@ def _document(plan: Plan) -> dict[str, Any]:
             "bytes_a_header": HEADER_BYTES,
             "block_px": BLOCK_PX,
             "cloud_where_untold": UNKNOWN_CLOUD,
+            "share_with_clear_views": ENOUGH,
+            "core_seconds_a_date_scl": SCL_S,
+            "core_seconds_a_band": BAND_S,
+            "core_seconds_a_table": TABLE_S,
             "worker_bytes": WORKER_BYTES,
         },
         "tiles": [asdict(tile) for tile in plan.tiles],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from scanner.run.cluster import WORKER_BYTES
-from scanner.run.costs import RASTER_BYTES, READ_BYTES_S
+from scanner.run.costs import GPU_MPX_S, MANY, RASTER_BYTES, READ_BYTES_S
 from scanner.run.outlook import UNKNOWN_CLOUD
 
 if TYPE_CHECKING:
     from scanner.run.plan import Plan
+    from scanner.run.times import Times
 
 UNSEEN_FILE: Final = "plan_unseen.geojson"
 """Outline of the ground without a scene, in the run folder."""
@@ -48,7 +49,8 @@ def _scene_lines(plan: Plan) -> list[str]:
         f"{plan.days[-1]}" + left_out,
         f"for each tile: scenes {_span([t.scenes for t in plan.tiles])}, their days "
         f"{_span([t.days for t in plan.tiles])}, days read "
-        f"{_span([t.days_read for t in plan.tiles])} (at most {plan.max_scenes})",
+        f"{_span([t.days_read for t in plan.tiles])} (until {plan.clear_views} clear views are "
+        f"expected, at most {plan.max_scenes})",
         f"without any scene: {gap}",
         f"seen clear at least once, expected: {_percent(plan.expected_clear, 1)} of the area, "
         f"{_percent(worst.expected_clear, 1)} in the poorest tile ({worst.tile_id})",
@@ -60,13 +62,7 @@ def _cost_lines(plan: Plan) -> list[str]:
     todo, pace = plan.todo, plan.pace
     if not todo:
         return ["to read: nothing, all tiles are done; without --plan the results are made anew"]
-    scl, bands = sum(t.scl_bytes for t in todo), sum(t.band_bytes for t in todo)
-    lines = [
-        f"to read: about {_size(scl + bands)} (SCL of all scenes {_size(scl)}, bands "
-        f"{' '.join(plan.bands)} of the days chosen {_size(bands)}), in about "
-        f"{_two(sum(t.requests for t in todo)):,.0f} requests"
-        + (", from this machine's disks" if plan.local else "")
-    ]
+    lines = _read_lines(plan)
     each = f"up to {WORKER_BYTES / 2**30:.1f} GiB a worker"
     if pace.workers is None:
         lines.append(f"memory: {each}, on the machines of --scheduler")
@@ -76,20 +72,45 @@ def _cost_lines(plan: Plan) -> list[str]:
         )
     if plan.rasters:
         lines.append(f"disk: about {_size(RASTER_BYTES * len(todo))} for the tiles' maps")
-    if plan.compute_seconds is None or pace.window_s is None:
-        return lines
-    total = plan.compute_seconds + plan.read_seconds
+    return lines if pace.window_s is None else [*lines, *_time_lines(plan, pace.window_s)]
+
+
+def _read_lines(plan: Plan) -> list[str]:
+    todo = plan.todo
+    scl, bands = sum(t.scl_bytes for t in todo), sum(t.band_bytes for t in todo)
+    lines = [
+        f"to read: about {_size(scl + bands)} (SCL of all scenes {_size(scl)}, bands "
+        f"{' '.join(plan.bands)} of the days chosen {_size(bands)}), in about "
+        f"{_two(sum(t.requests for t in todo)):,.0f} requests"
+        + (", from this machine's disks" if plan.local else "")
+    ]
+    bounds = []
+    if plan.bytes_at_most > plan.bytes_to_read:
+        bounds.append(f"{_size(plan.bytes_at_most)} at most, if clouds ask for all days")
+    if plan.bytes_at_least < plan.bytes_to_read:
+        bounds.append(
+            f"{_size(plan.bytes_at_least)} at least, the SCL alone, if all is dense forest"
+        )
+    return [*lines, f"  {'; '.join(bounds)}"] if bounds else lines
+
+
+def _time_lines(plan: Plan, window_s: float) -> list[str]:
+    pace = plan.pace
     workers = _count(pace.workers or 1, "worker")
     if pace.workers is not None and pace.at_once < pace.workers:
         workers += f" on {_count(pace.at_once, 'core')}"
     reading = (
-        "" if plan.local else f", reading {_time(plan.read_seconds)} at {READ_BYTES_S / 1e6:g} MB/s"
+        ""
+        if plan.local
+        else f", of it reading {_time(plan.bytes_to_read / READ_BYTES_S)} at "
+        f"{READ_BYTES_S / 1e6:g} MB/s beside computing"
     )
+    screened = "; the shorter if all is dense forest" if plan.here.least < plan.here.most else ""
     return [
-        *lines,
-        f"time: roughly {_time(total)} with {workers}: computing {_time(plan.compute_seconds)}"
-        f"{reading}",
-        f"  from {pace.window_s:.1f} s a window of made-up pixels, timed here just now; much "
+        f"time: roughly {_times(plan.here)} with {workers}{reading}{screened}",
+        f"  {_times(plan.on_many)} on {MANY} such cores, {_times(plan.on_gpu)} with one GPU beside "
+        f"them (at {GPU_MPX_S:g} Mpx/s, assumed and not measured)",
+        f"  from {_two(window_s):g} s a window of made-up pixels, timed here just now; much "
         "cleared land takes longer",
     ]
 
@@ -119,7 +140,7 @@ def _advice(plan: Plan) -> list[str]:
             f"scenes without SCL: {plan.without_scl:,}; their clouds cannot be told, they count as "
             "clear wherever they have data"
         )
-    if plan.pace.workers is not None and (plan.compute_seconds or 0) > LONG_S:
+    if plan.pace.workers is not None and plan.compute_seconds > LONG_S:
         lines.append("that is long for one machine: use a Dask cluster with --scheduler")
     return lines
 
@@ -143,6 +164,12 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{_two(seconds / unit):g} {word}"
     return f"{_two(seconds):g} s"
+
+
+def _times(times: Times) -> str:
+    """Tell both bounds, once where they are the same."""
+    least, most = _time(times.least), _time(times.most)
+    return most if least == most else f"{least} to {most}"
 
 
 def _percent(part: float, whole: float) -> str:

@@ -35,7 +35,7 @@ from scanner.imagery.access import (
     signed,
     signer_for,
 )
-from scanner.imagery.catalog import items_of_tile
+from scanner.imagery.catalog import ItemIndex
 from scanner.imagery.item import Item
 from scanner.imagery.screen import DayChoice
 from scanner.results.coverage import TileReport
@@ -106,7 +106,7 @@ class Submitter:
         self, client: Client, items: Iterable[Item], models: Models, config: ScanConfig
     ) -> None:
         self._client = client
-        self._items = list(items)
+        self._items = ItemIndex(items)
         self._models = models
         self._config = config
         self._signer = signer_for(config.search)
@@ -127,7 +127,7 @@ class Submitter:
         while waiting or self._jobs or self._accused:
             while waiting and len(self._jobs) < window and len(self._accused) < MOST_ACCUSED:
                 tile = waiting.popleft()
-                job = _Job(tile, _native_first(items_of_tile(self._items, tile), tile))
+                job = _Job(tile, _native_first(self._items.of_tile(tile), tile))
                 if job.items:
                     self._submit(job)
                 else:

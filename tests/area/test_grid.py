@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+from unittest import mock
 
 import numpy as np
 import pytest
 import shapely
+from dask.tokenize import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +17,7 @@ from scanner.area import grid, zones
 from scanner.area.aoi import Aoi, square_aoi
 from scanner.area.grid import Tile, Zone, cell_polygons, tiles
 
+delayed = importlib.import_module("dask.delayed")  # dask.delayed itself is a function
 calm = settings(max_examples=25, derandomize=True, deadline=None)
 SEAMS = (-60.0, -54.0, -48.0)
 
@@ -273,3 +277,20 @@ def test_a_large_area_stays_cheap() -> None:
     assert abs(len(found) - aoi.area_km2 / 20.16**2) < 0.06 * len(found)
     full = [tile.cells for tile in found if len(tile.cells) == 42 * 42]
     assert len({id(cells) for cells in full}) == 1  # shared, not copied
+
+
+def test_dask_takes_a_tile_as_it_is() -> None:
+    """It names it by what it is, the same after a journey, and does not go through its cells."""
+    part = shapely.box(-55.6, -6.6, -55.5, -6.5)
+    cells = [*tiles(Aoi("part", part)), Tile(Zone(21, True), 30, 40)]
+    for tile in cells:
+        assert tokenize(tile) == tokenize(pickle.loads(pickle.dumps(tile)))  # noqa: S301
+        real = delayed.unpack_collections
+        with mock.patch.object(delayed, "unpack_collections", wraps=real) as look:
+            taken, graphs = look(tile)
+        assert taken is tile
+        assert not graphs
+        assert look.call_count < 50
+    assert len({tokenize(tile) for tile in cells}) == len(cells)
+    other = Tile(cells[0].zone, cells[0].col, cells[0].row, cells[0].cells[1:])
+    assert tokenize(other) != tokenize(cells[0])

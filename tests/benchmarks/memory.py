@@ -116,11 +116,11 @@ def square(tile: Tile, inset: float, side: float) -> shapely.Polygon:
     return shapely.transform(there, lambda c: np.column_stack(to_geographic(tile.epsg, *c.T)))
 
 
-def many_tiles(folder: Path) -> tuple[shapely.MultiPolygon, list[Item]]:
-    """Write three small scenes in each of 40 tiles; returns an AOI of squares and the items."""
+def many_tiles(folder: Path, count: int = MANY) -> tuple[shapely.MultiPolygon, list[Item]]:
+    """Write three small scenes in each of some tiles; returns an AOI of squares and the items."""
     squares, items = [], []
     bands = noise_bands(0, 0.2, 200)
-    for number in range(MANY):
+    for number in range(count):
         tile = Tile(TILE.zone, 22 + number % 8, 40 + number // 8)
         squares.append(square(tile, 1.2 * CELL_M, 0.5 * CELL_M))
         west, south, _, _ = tile.core_bounds
@@ -193,15 +193,16 @@ def watched(peaks: Peaks) -> Iterator[None]:
 
 
 def scan_watched(config: ScanConfig) -> dict[str, Any]:
-    """Run a scan in this process; returns peaks of the worker, own memory by tiles, and times."""
+    """Run a scan in this process; returns peaks of the worker, own memory and time by tiles."""
     from scanner.run.pipeline import prepare
 
     run = prepare(config)
-    peaks, own, failed = Peaks(), {}, []
+    peaks, own, at, failed = Peaks(), {}, {}, []
     started = time.monotonic()
     with watched(peaks):
         for count, report in enumerate(run.scan(), start=1):
             failed += [] if report else [report.reason]
+            at[count] = time.monotonic() - started
             gc.collect()
             own[count] = psutil.Process().memory_info().rss
             peaks.sample()
@@ -212,6 +213,7 @@ def scan_watched(config: ScanConfig) -> dict[str, Any]:
         "worker_sampled": sampled,
         "worker_kernel": kernel,
         "own": own,
+        "at": at,
         "own_finished": psutil.Process().memory_info().rss,
         "seconds": seconds,
         "failed": failed,

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scanner.area.aoi import Aoi, read_aoi
-from scanner.area.grid import tiles
+from scanner.area.grid import Tile, Zone, tiles
 from scanner.config import SearchConfig
 from scanner.errors import CatalogError, ConfigError, OutputError
 from scanner.imagery import snapshot, stac_api
 from scanner.imagery.catalog import (
     Dropped,
+    ItemIndex,
     ItemSet,
     chunk_footprint,
     items_of_tile,
@@ -454,6 +457,36 @@ def test_items_of_a_tile() -> None:
     assert items_of_tile([], tile) == []
     assert west < east
     assert south < north
+
+
+@st.composite
+def footprints(draw: st.DrawFn, ground: shapely.Polygon) -> shapely.Geometry:
+    """A box about a tile's ground: often at its very corners, sometimes a sliver or two parts."""
+    west, south, east, north = ground.bounds
+    lon = st.one_of(st.floats(west - 1, east + 1), st.sampled_from((west, east)))
+    lat = st.one_of(st.floats(south - 1, north + 1), st.sampled_from((south, north)))
+    size = st.sampled_from((1e-9, 0.01, 0.2, 1.5))
+    boxes = [
+        shapely.box(x, y, x + draw(size), y + draw(size))
+        for x, y in draw(st.lists(st.tuples(lon, lat), min_size=1, max_size=2))
+    ]
+    return shapely.union_all(boxes)
+
+
+@given(st.data())
+def test_the_index_finds_what_asking_each_item_finds(data: st.DataObject) -> None:
+    """In the same order: the linear way stands here."""
+    ground = [Tile(Zone(21, True), 30 + col, 40 + row) for col in range(2) for row in range(2)]
+    drawn = data.draw(st.lists(footprints(chunk_footprint(ground[0])), max_size=12))
+    items = [
+        Item(item(1, name=f"i{number}", geometry=shapely.geometry.mapping(shape)))
+        for number, shape in enumerate(drawn)
+    ]
+    index = ItemIndex(items)
+    for tile in data.draw(st.permutations(ground)):
+        wanted = [one for one in items if shapely.intersects(chunk_footprint(tile), one.footprint)]
+        assert index.of_tile(tile) == wanted
+        assert items_of_tile(iter(items), tile) == wanted
 
 
 # --- STAC APIs --------------------------------------------------------------------------------

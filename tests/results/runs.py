@@ -171,6 +171,7 @@ def part(tile: Tile, cells: Mapping[str, Cell], n_days: int, every: Cell | None 
                 "suspicious_fraction": 0.0 if known.score is None else 0.5,
                 "score": known.score,
                 "days": sum(1 << day for day in seen),
+                "screened": False,
                 "pieces": pieces,
             }
         )

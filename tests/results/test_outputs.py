@@ -132,6 +132,7 @@ class TestParts:
                 "suspicious_fraction": [0.1],
                 "score": [score],
                 "days": [3],
+                "screened": [False],
                 "pieces": [[]],
             },
             schema=PART_SCHEMA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -19,11 +20,12 @@ from hypothesis.extra import numpy as hnp
 
 from scanner.area.aoi import Aoi
 from scanner.area.grid import CELL_M, TILE_CELLS, Tile, Zone, cell_polygons, tiles, to_geographic
-from scanner.config import ScanConfig
+from scanner.config import PixelConfig, ScanConfig
 from scanner.detection.detections import CELL_HA
 from scanner.imagery.catalog import items_of_tile
 from scanner.imagery.item import Item
-from scanner.run.outlook import Outlooks, expected_clear, sample_points
+from scanner.run.costs import GPU_MPX_S, MANY, READ_BYTES_S
+from scanner.run.outlook import ENOUGH, Outlooks, days_until, expected_clear, sample_points
 from scanner.run.pipeline import prepare
 from scanner.run.plan import plan, tell_plan, write_plan
 from tests.servers.range_server import RangeServer
@@ -132,6 +134,7 @@ def told_and_done(area, tiny_models, tmp_path_factory):
             out=folder / "run",
             workers=1,
             hosts=["http://127.0.0.1"],
+            screen="off",
             **tiny_models,
         )
     )
@@ -206,6 +209,54 @@ def test_no_pixel_is_needed(prepared, tmp_path):
     assert str(tmp_path) not in first.decode()
     assert json.loads(first)["bytes_to_read"] == made.bytes_to_read
     assert not (tmp_path / "out" / "plan_unseen.geojson").exists()
+
+
+def test_a_plan_tells_what_screening_saves_at_most(prepared):
+    whole = ground(WEST - 5000, NORTH - 30_000, WEST + 30_000, NORTH + 5000)
+    items = [pretended(f"i{day}", whole, day) for day in range(9)]
+    made = plan(prepared(items, workers=2))
+    (tile,) = made.tiles
+    assert (tile.days_read, tile.days_most, tile.screened) == (5, 6, True)  # of 5, 99 % have 3
+    assert made.bytes_at_least == tile.scl_bytes < made.bytes_to_read < made.bytes_at_most
+    band = (made.bytes_to_read - tile.scl_bytes) / 5
+    assert made.bytes_at_most == pytest.approx(tile.scl_bytes + 6 * band, abs=10)
+    told = tell_plan(made)
+    assert re.search(r"at most, if clouds ask for all days; \S+ \w+ at least, the SCL alone", told)
+    assert "days read 5 (until 3 clear views are expected, at most 6)" in told
+
+    off = replace(made, screen=False, tiles=(replace(tile, screened=False),))
+    assert off.bytes_at_least == off.bytes_to_read == made.bytes_to_read
+    assert off.here.least == off.here.most == made.here.most
+    assert "dense forest" not in tell_plan(off)
+
+
+def test_ground_without_scl_is_never_passed_over(prepared):
+    whole = ground(WEST - 5000, NORTH - 30_000, WEST + 30_000, NORTH + 5000)
+    blind = pretended("blind", whole, 0)
+    del blind.raw["assets"]["SCL"]
+    (tile,) = plan(prepared([blind, pretended("told", whole, 5)])).tiles
+    assert not tile.screened
+    assert tile.least_bytes == tile.scl_bytes + tile.band_bytes
+
+
+def test_the_slower_of_reading_and_computing_counts(prepared):
+    whole = ground(WEST - 5000, NORTH - 30_000, WEST + 30_000, NORTH + 5000)
+    made = plan(prepared([pretended("a", whole, 0)]))
+    (tile,) = made.tiles
+    tiles = tuple(replace(tile, tile_id=str(number), windows=9) for number in range(32))
+    pace = replace(made.pace, at_once=2, window_s=2.0, chip_s=0.0)
+    near = replace(made, tiles=tiles, pace=pace, local=True)
+    core_s = 32 * (9 * 2.0 + tile.rest_s)
+    assert near.here.most == pytest.approx(core_s / 2)
+    assert near.on_many.most == pytest.approx(core_s / MANY)
+    assert near.here.least == pytest.approx(32 * tile.scl_s / 2)
+    segmenting = 32 * 9 * 0.64 / GPU_MPX_S
+    assert near.on_gpu.most == pytest.approx(max(segmenting, 32 * tile.rest_s / MANY))
+
+    far = replace(near, local=False, tiles=tuple(replace(t, band_bytes=10**9) for t in tiles))
+    assert far.on_many.most == far.on_gpu.most == far.bytes_to_read / READ_BYTES_S
+    assert far.compute_seconds == near.here.most < far.here.most
+    assert "Mpx/s, assumed and not measured)" in tell_plan(far)
 
 
 def test_the_outline_of_unseen_ground_comes_and_goes(prepared, tmp_path):
@@ -303,6 +354,29 @@ def test_expected_clear_by_hand(look):
     assert expected_clear(seen, days, cloud, weight, 7) == pytest.approx(clear / weight.sum())
 
 
+chances = st.sampled_from((0.0, 0.0137, 0.137, 0.613, 1.0))
+
+
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(3)), elements=chances),
+    hnp.arrays(np.float64, 3, elements=st.sampled_from((1.0, 7.0, 36.0))),
+    st.integers(1, 4),
+)
+def test_days_until_clear_views_by_hand(missed, weight, clear_views):
+    """Every way the days may turn out, in plain words."""
+    enough = len(missed)
+    for count in range(len(missed), 0, -1):
+        short = 0.0
+        for place in range(3):
+            wanted = min(clear_views, int((missed[:, place] < 1).sum()))
+            for seen in itertools.product((False, True), repeat=count):
+                so = np.where(seen, 1 - missed[:count, place], missed[:count, place])
+                short += weight[place] * so.prod() * (sum(seen) < wanted)
+        if short <= (1 - ENOUGH) * weight.sum():
+            enough = count
+    assert days_until(missed, weight, clear_views) == enough
+
+
 @given(hnp.arrays(bool, (TILE_CELLS, TILE_CELLS), elements=st.booleans()))
 def test_sample_points_stand_for_all_cells(mask):
     mask[0, 0] = True
@@ -325,10 +399,11 @@ def test_candidates_are_those_a_scan_looks_at():
         outline = shapely.Point(lon + x, lat + y).buffer(size, quad_segs=3)
         items.append(pretended(f"i{number}", outline, number % 9, cloud=rng.uniform(0, 60)))
     found = tiles(area)
-    for tile, outlook in zip(found, Outlooks(items, 6).of(found), strict=True):
+    for tile, outlook in zip(found, Outlooks(items, PixelConfig()).of(found), strict=True):
         wanted = [item.id for item in items_of_tile(items, tile)]
         assert [items[index].id for index in outlook.items] == wanted
-        assert outlook.days_read <= min(6, outlook.days)
+        assert outlook.days_read <= outlook.days_most <= min(6, outlook.days)
+        assert not (outlook.chosen & ~outlook.most).any()
         shown = shapely.union_all([items[index].footprint for index in outlook.items])
         left = shapely.difference(tile.footprint, shown)
         assert outlook.gap.area == pytest.approx(left.area, abs=1e-12)
@@ -337,13 +412,13 @@ def test_candidates_are_those_a_scan_looks_at():
 def test_half_a_tile_is_half_the_pixels():
     x0, y0, x1, y1 = TILE.bounds
     east = ground((x0 + x1) / 2, y0 - 40_000, x1 + 40_000, y1 + 40_000)
-    (outlook,) = Outlooks([pretended("half", east, 0)], 6).of([TILE])
+    (outlook,) = Outlooks([pretended("half", east, 0)], PixelConfig()).of([TILE])
     assert outlook.share_10.tolist() == [0.5]
     assert outlook.share_20.tolist() == [0.5]
     assert outlook.clear == pytest.approx(0.9 * 24 / 49, abs=0.06)
 
 
 def test_tiles_without_items_have_no_outlook():
-    (outlook,) = Outlooks([], 6).of([TILE])
+    (outlook,) = Outlooks([], PixelConfig()).of([TILE])
     assert (len(outlook.items), outlook.days, outlook.days_read, outlook.clear) == (0, 0, 0, 0.0)
     assert outlook.gap.equals(TILE.footprint)

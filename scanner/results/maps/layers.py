@@ -113,29 +113,35 @@ class Layer:
         left, top, right, bottom = box
         shape = (self.planes, (bottom - top) // shrink, (right - left) // shrink)
         found = np.full(shape, empty(self.planes), dtype=np.uint8)
-        for piece, corner in zip(self.pieces, self.corners, strict=True):
+        for index in self._under(box):
+            piece, corner = self.pieces[index], self.corners[index]
             x0, y0 = np.maximum(corner[:2], box[:2]).tolist()
             x1, y1 = np.minimum(corner[2:], box[2:]).tolist()
-            if x0 < x1 and y0 < y1:
-                window = Window(x0 - piece.col, y0 - piece.row, x1 - x0, y1 - y0)
-                pixels = _read(piece.path(), window, shrink)
-                row, col = (y0 - top) // shrink, (x0 - left) // shrink
-                found[:, row : row + pixels.shape[1], col : col + pixels.shape[2]] = pixels
+            window = Window(x0 - piece.col, y0 - piece.row, x1 - x0, y1 - y0)
+            pixels = _read(piece.path(), window, shrink)
+            row, col = (y0 - top) // shrink, (x0 - left) // shrink
+            found[:, row : row + pixels.shape[1], col : col + pixels.shape[2]] = pixels
         return found
+
+    def _under(self, box: Box) -> list[int]:
+        """Return the pieces that share pixels with a window: found all at once, there are many."""
+        left, top, right, bottom = self.corners.T
+        shares = (left < box[2]) & (right > box[0]) & (top < box[3]) & (bottom > box[1])
+        return np.flatnonzero(shares).tolist()
 
     def owned(self, box: Box) -> tuple[NDArray[np.uint8], Grid]:
         """Return which cells of a window are the run's, and the grid of those cells."""
         left, top = (value // CELL_PX for value in box[:2])
         right, bottom = (-(-value // CELL_PX) for value in box[2:])
         mask = np.zeros((bottom - top, right - left), dtype=np.uint8)
-        for piece in self.pieces:
+        cells = (left * CELL_PX, top * CELL_PX, right * CELL_PX, bottom * CELL_PX)
+        for piece in (self.pieces[index] for index in self._under(cells)):
             col, row = piece.col // CELL_PX, piece.row // CELL_PX
             x0, x1 = max(col, left), min(col + TILE_CELLS, right)
             y0, y1 = max(row, top), min(row + TILE_CELLS, bottom)
             if piece.tile is not None and x0 < x1 and y0 < y1:
                 inside = piece.tile.mask[y0 - row : y1 - row, x0 - col : x1 - col]
                 mask[y0 - top : y1 - top, x0 - left : x1 - left] = inside
-        cells = (left * CELL_PX, top * CELL_PX, right * CELL_PX, bottom * CELL_PX)
         return mask, self.grid.part(cells, CELL_PX)
 
 

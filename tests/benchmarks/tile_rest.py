@@ -1,0 +1,76 @@
+"""What a full tile takes beside the models, in seconds of one core: the constants of ``run.costs``.
+
+The tile of ``tests.benchmarks.memory`` (36 dates of local COGs, three bands), in this process: the
+look at the SCL of all dates, six days of bands to a composite, then all of the tile with tiny
+models whose windows are timed and taken off. Processor time, the least of three.
+
+    python -m tests.benchmarks.tile_rest [--out FILE]
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from scanner.config import ScanConfig
+from scanner.detection.segment import WINDOW
+from scanner.imagery.access import gdal_env
+from scanner.run.pipeline import load_models
+from scanner.run.tile import look, of_days, scan_tile
+from tests.benchmarks.common import compose_tile, machine, parser, table, tell
+from tests.benchmarks.memory import DATES, TILE, full_tile_items
+from tests.models_tiny import tiny_classifier, tiny_segmenter
+
+TIMES = 3
+
+
+def least(work: Callable[[], Any]) -> float:
+    """Return the least processor time of a few."""
+    seconds = []
+    for _ in range(TIMES):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return min(seconds)
+
+
+def main() -> None:
+    """Measure and print."""
+    args = parser(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as name, dask.config.set(scheduler="synchronous"):
+        folder = Path(name)
+        items = full_tile_items(folder)
+        config = ScanConfig().with_values(
+            screen="off",
+            segmenter=str(tiny_segmenter(folder / "segmenter")),
+            classifier=str(tiny_classifier(folder / "classifier")),
+        )
+        models, pixels, env = load_models(config), config.pixels, gdal_env(config.search)
+        chosen = look(TILE, items, pixels, env).compute()[()].days
+        used = of_days(items, chosen)
+        looking = least(lambda: look(TILE, items, pixels, env).compute())
+        composing = least(lambda: compose_tile(TILE, used, models.bands, pixels))
+        every = least(lambda: scan_tile(TILE, used, pixels, models, env).compute())
+        segmenter = models.segmenter.load()
+        window = np.full((1, 3, WINDOW, WINDOW), 0.1, dtype=np.float32)
+        windows = 9 * least(lambda: segmenter.class_map(window))
+    scl_s = looking / DATES
+    bands_s = composing - scl_s * len(used)
+    rows = [
+        ["SCL of a date (SCL_S)", f"{scl_s:.3f}"],
+        ["a band of a day (BAND_S)", f"{bands_s / (len(chosen) * len(models.bands)):.3f}"],
+        ["the rest of a tile (TABLE_S)", f"{every - composing - windows:.2f}"],
+        [f"all of it, {DATES} dates, {len(chosen)} days of {len(models.bands)} bands",
+         f"{looking + every - windows:.1f}"],
+    ]  # fmt: skip
+    tell(args, table(["step", "core seconds"], rows), machine())
+
+
+if __name__ == "__main__":
+    main()
