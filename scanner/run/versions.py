@@ -189,7 +189,7 @@ def _told(there: Mapping[str, Versions], here: Versions, rules: Mapping[str, int
         return None
     first = min(groups, key=lambda one: (list(rules).index(one.package), -len(groups[one])))
     packages = {one.package for one in groups} - {first.package}
-    more = f" (and so are {', '.join(sorted(packages))})" if packages else ""
+    more = f" ({', '.join(sorted(packages))} differs too)" if packages else ""
     return f"{_few(groups[first])}: {shown(first)}{more}"
 
 
