@@ -23,17 +23,21 @@ class Area:
 
     arguments: list[str]
     out: Path
-    tiles: int
 
 
-def make_area(folder: Path, models: dict[str, str], count: int) -> Area:
-    """Write scenes over ``count`` tiles and scan them with one local worker."""
-    placed = place_tiles(count, seed=11)
+TILES = 8
+
+
+@pytest.fixture(scope="session")
+def area(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, str]) -> Area:
+    """Scenes over ``TILES`` tiles, scanned with one local worker."""
+    folder = tmp_path_factory.mktemp("area")
+    placed = place_tiles(TILES, seed=11)
     scenes = folder / "scenes"
     items = write_scenes(scenes, placed, 11, str(scenes))
     settings = {
         "search": {"catalog": str(write_collection(scenes / "items.json", items))},
-        "pixels": {**models, "max_scenes": 2},
+        "pixels": dict(tiny_models),
         "report": {"threshold": 0.5},
     }
     (folder / "settings.toml").write_text(tomli_w.dumps(settings))
@@ -42,7 +46,7 @@ def make_area(folder: Path, models: dict[str, str], count: int) -> Area:
         aoi=aoi, out=folder / "laptop", workers=1
     )
     assert all(list(scan(config)))
-    return Area([str(aoi), "--config", str(folder / "settings.toml")], folder / "laptop", count)
+    return Area([str(aoi), "--config", str(folder / "settings.toml")], folder / "laptop")
 
 
 @pytest.fixture(scope="module")

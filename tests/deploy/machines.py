@@ -18,12 +18,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.deploy.files import DEPLOY, ROOT, compose
 
-WAIT_S = 120
+WAIT_S = 500
+"""A test that waits longer hangs; pytest's own limit is 600 s."""
 SCAN = [sys.executable, "-c", "from scanner.cli import main; main()"]
 
 
@@ -112,7 +114,7 @@ class Machines:
             text = (DEPLOY / name).read_text(encoding="utf-8")
             text = text.replace("/run/secrets/tls", str(self.tls))
             (self._config / name).write_text(text, encoding="utf-8")
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, subprocess.Popen[Any]] = {}
         self.address = ""
         """Of the scheduler."""
 
@@ -163,7 +165,7 @@ class Machines:
         """Start ``mining-scan`` on a machine, against the cluster."""
         prefix, _ = self._network.enter(machine)
         where = f"--scheduler={self.address}"
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*prefix, *SCAN, *map(str, args), where],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -172,6 +174,8 @@ class Machines:
             env=self.environment(),
             process_group=0,
         )
+        self.running[machine] = process
+        return process
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return what a process of the cluster finds around it."""

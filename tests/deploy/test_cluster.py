@@ -14,7 +14,7 @@ from distributed import Client, get_worker
 from scanner.config import RunConfig
 from scanner.run.cluster import open_client
 from scanner.run.secure import connection_security
-from tests.deploy.conftest import make_area
+from tests.deploy.conftest import TILES
 from tests.deploy.files import pods
 from tests.deploy.machines import wait_for
 from tests.processes import parts_done
@@ -31,17 +31,16 @@ def took_part(machines, name: str) -> bool:
 
 
 @pytest.mark.slow
-def test_machines_with_addresses_of_their_own(namespaced, tiny_models, tmp_path):
+def test_machines_with_addresses_of_their_own(namespaced, area, tmp_path):
     """Three workers, one killed, one unplugged, one that joins late: the laptop's own rows."""
     machines, network = namespaced
-    area = make_area(tmp_path, tiny_models, 24)
     address = machines.start_scheduler()
     assert address == "tls://10.77.0.1:8786"
     for name in ("one", "two", "three"):
         machines.start_worker(name)
     out = tmp_path / "cluster-run"
     scan = machines.scan("laptop", *area.arguments, "--out", out)
-    wait_for(lambda: len(parts_done(out)) >= 3 or scan.poll() is not None, "three tiles")
+    wait_for(lambda: parts_done(out) or scan.poll() is not None, "a tile")
     assert scan.poll() is None, scan.communicate()
     machines.kill("two")
     network.unplug("three")
@@ -49,15 +48,14 @@ def test_machines_with_addresses_of_their_own(namespaced, tiny_models, tmp_path)
     wait_for(lambda: took_part(machines, "four") or scan.poll() is not None, "the fourth worker")
     assert scan.poll() is None, scan.communicate()
     done = len(parts_done(out))
-    _, told = scan.communicate(timeout=600)
+    _, told = scan.communicate()
     assert scan.returncode == 0, told
-    assert 3 <= done < area.tiles
+    assert 1 <= done < TILES
     assert rows(out) == rows(area.out)
 
 
-def test_a_worker_is_lost_and_one_joins_on_the_way(machines, tiny_models, tmp_path):
+def test_a_worker_is_lost_and_one_joins_on_the_way(machines, area, tmp_path):
     """The same on loopback and small: TLS by deploy/'s own commands, configuration and script."""
-    area = make_area(tmp_path, tiny_models, 6)
     for name in ("first", "second"):
         machines.start_worker(name)
     out = tmp_path / "cluster-run"
@@ -66,7 +64,7 @@ def test_a_worker_is_lost_and_one_joins_on_the_way(machines, tiny_models, tmp_pa
     assert scan.poll() is None, scan.communicate()
     machines.kill("second")
     machines.start_worker("third")
-    _, told = scan.communicate(timeout=500)
+    _, told = scan.communicate()
     assert scan.returncode == 0, told
     assert rows(out) == rows(area.out)
     machines.kill("first")

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from scanner.run.cluster import WORKER_BYTES
-from tests.deploy.conftest import make_area
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.machines import certificates
 
@@ -89,8 +88,7 @@ def test_certificates_that_are_not_there_are_told(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_scan_by_jobs_gives_the_laptops_rows(tiny_models, tmp_path):
-    area = make_area(tmp_path, tiny_models, 6)
+def test_a_scan_by_jobs_gives_the_laptops_rows(area, tmp_path):
     tls = certificates(tmp_path / "tls")
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -112,7 +110,7 @@ def test_a_scan_by_jobs_gives_the_laptops_rows(tiny_models, tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT, "--tls", tls, "--workers", "2", "--per-job", "1", "--gpus", "1",
          "--jobqueue", jobqueue, "--logs", tmp_path / "logs", "--", *area.arguments, "--out", out],
-        env=environment, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=500,
+        env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     logs = "".join(log.read_text() for log in stand_in.glob("*.log"))
     assert done.returncode == 0, done.stderr + logs
