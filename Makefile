@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FUZZ := geojson unzip answer items collection cube config card hrefs vectors
 SECONDS ?= 300
 
-.PHONY: demo test test-slow test-browser lint audit soak bench picture lock clean
+.PHONY: demo test test-slow test-browser lint audit soak bench picture lock lock-cpu clean
 
 demo: $(READY)  ## scan the built-in synthetic scenes, print planted against found mines
 	$(BIN)/mining-scan aois/demo.geojson --catalog demo --out runs/demo
@@ -49,6 +49,16 @@ lock: $(READY)  ## resolve the dependencies again
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	    --generate-hashes --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	    --constraint requirements.lock --generate-hashes --quiet --output-file deploy/requirements.lock
+	echo 'hatchling>=1.25' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
+	    --constraint requirements.lock --generate-hashes --quiet --output-file deploy/build.lock
+
+lock-cpu: $(READY)  ## the slim image's packages: torch without CUDA, from PyTorch's own index
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
+	    --torch-backend cpu --emit-index-url --constraint deploy/requirements.lock \
+	    --generate-hashes --quiet --output-file deploy/requirements-cpu.lock
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

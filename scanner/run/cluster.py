@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import psutil
 from dask.blockwise import optimize_blockwise
 from distributed import Client, Future, LocalCluster, WorkerPlugin, futures_of
 from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
+from distributed.versions import VersionMismatchWarning
 from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
 
 from scanner.config import RunConfig
@@ -26,6 +28,7 @@ from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.ref import ModelRef
 from scanner.run.secure import connection_security
+from scanner.run.versions import Admission, admission
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +73,19 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
 
     name = "mining-scan"
 
-    def __init__(self, models: Sequence[ModelRef]) -> None:
-        self._models = tuple(models)
+    def __init__(self, models: Sequence[ModelRef], admission: Admission | None = None) -> None:
+        self._models, self._admission = tuple(models), admission
 
     def setup(self, worker: Any) -> None:
         """Run on each worker as it starts or joins."""
-        from scanner.models.segmenter import set_threads
+        with self._admission.check(worker) if self._admission else nullcontext():
+            from scanner.models.segmenter import set_threads
 
-        _check_gdal()
-        _guard_secrets()
-        set_threads(TORCH_THREADS)
-        for ref in self._models:  # one that cannot be loaded ends the run before a pixel is read
-            ref.load()
+            _check_gdal()
+            _guard_secrets()
+            set_threads(TORCH_THREADS)
+            for ref in self._models:  # one that cannot be loaded ends the run before it reads
+                ref.load()
 
 
 def fitting_workers(wanted: int | None, available: int | None = None) -> tuple[int, str | None]:
@@ -145,7 +149,9 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
 def _connected(run: RunConfig) -> Client:
     security = connection_security(run)
     try:
-        return Client(run.scheduler, security=security, set_as_default=False)
+        with warnings.catch_warnings():  # a table of Dask's, of what we tell in a line
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            return Client(run.scheduler, security=security, set_as_default=False)
     except (OSError, ValueError) as error:
         why = str(error).partition(". Check your")[0]  # ... and an address of Dask's pages
         fix = "the address, and that one CA signed its certificates and yours"
@@ -203,13 +209,12 @@ def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
 
 def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) -> None:
     try:
-        client.register_plugin(PrepareWorker(models))
+        client.register_plugin(PrepareWorker(models, admission(client, address)))
     except ScannerError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"--scheduler {address}: its workers cannot be prepared ({error}); install mining-scan "
-            "there, the same version as here"
+            f"--scheduler {address}: its workers cannot be prepared ({error}); look into their logs"
         ) from error
 
 
