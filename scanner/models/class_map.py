@@ -25,7 +25,7 @@ def class_map(logits: NDArray[np.float32], height: int, width: int) -> NDArray[n
         height: of the window, pixels.
         width: of the window, pixels.
     """
-    classes, y, x = logits.shape
+    _, y, x = logits.shape
     factor = height // y
     if factor < 2 or factor % 2 or (height, width) != (y * factor, x * factor):
         return _largest(upsample(logits, height, width))
