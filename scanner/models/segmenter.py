@@ -59,6 +59,11 @@ class SegformerSegmenter:
         """What it runs on, ``openvino 2026.4.1 f32``."""
         return self._engine.name
 
+    @property
+    def at_once(self) -> int:
+        """Windows worth handing in together: 1 on a CPU, a batch on a GPU."""
+        return self._engine.at_once
+
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return class probabilities, float32 (n, class, y, x); see :class:`Segmenter`."""
         inputs = self._card.inputs(reflectance)

@@ -32,6 +32,7 @@ class CudaWindows:
     """See ``engines.Windows``; ``device`` may be ``cpu`` in tests."""
 
     def __init__(self, network: Network, device: str = "cuda", most: int = WINDOWS) -> None:
+        self.at_once = most
         self._network = network
         self._device = device
         self._ops = TorchOps(device)

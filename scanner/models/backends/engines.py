@@ -22,6 +22,9 @@ from scanner.models.class_map import class_map
 class Windows(Protocol):
     """An engine for a segmenter; input is scaled float32 (n, band, y, x)."""
 
+    at_once: int
+    """Windows worth handing in together: 1 on a CPU, where they go one by one anyway."""
+
     @property
     def name(self) -> str:
         """What a report tells of it, ``openvino 2026.4.1 f32``."""
@@ -55,6 +58,8 @@ class Chips(Protocol):
 
 class WindowsOneByOne:
     """Windows through a runner one by one, so a result never depends on its neighbours."""
+
+    at_once = 1
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
