@@ -98,7 +98,7 @@ class OpenVinoOps:
         """See ``Ops``."""
         if kind == "relu":  # its own makes 0 of what is no number, and would hide it
             twice = self._op.add(x, self._op.abs(x))
-            return self._op.multiply(twice, self.constant(np.float32(0.5)))
+            return self._op.multiply(twice, self.constant(np.array(0.5, np.float32)))
         return self._op.gelu(x, "erf") if kind == "gelu" else self._op.swish(x)
 
     def add(self, x: Any, y: Any) -> Any:
@@ -120,7 +120,7 @@ class OpenVinoOps:
         """See ``Ops``."""
         pooled = self._op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
         mean = self._op.reduce_mean(x, self._numbers(2, 3), True)  # no number: none is the largest
-        return self._op.add(pooled, self._op.multiply(mean, self.constant(np.float32(0))))
+        return self._op.add(pooled, self._op.multiply(mean, self.constant(np.array(0, np.float32))))
 
     def mean(self, x: Any) -> Any:
         """See ``Ops``."""
