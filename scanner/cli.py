@@ -76,6 +76,11 @@ class Cut(click.ParamType[float | str]):
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, tcp:// or tls://."
 )
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    help="What runs the models  [auto: a GPU, else OpenVINO if installed, else torch].",
+)
 @click.option("--segmenter", metavar="DIR|HUB_ID", help="SegFormer to use  [shipped].")
 @click.option("--classifier", metavar="DIR", help="Chip classifier to use  [shipped].")
 @click.option(

@@ -137,6 +137,10 @@ class RunConfig:
     """Dropped items, an empty catalog and ground never seen end with exit code 1 as well."""
     rasters: bool = True
     """Keep class map and true colour of every tile, about 2 MB each, for maps and reports."""
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the models. ``auto``, on each worker: a GPU where torch finds one, else OpenVINO
+    where it is installed (``mining-scan[fast]``), else torch. Classes and scores of all agree
+    within a stated tolerance, those of one are the same to the bit."""
     tries: Annotated[int, Field(ge=1, le=10)] = 3
     """Times a tile is tried before a scene is dropped, or the tile given up."""
 

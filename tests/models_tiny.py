@@ -21,7 +21,7 @@ SCALING = Scaling(mean=(0.05, 0.07, 0.06), std=(0.05, 0.05, 0.05), high=0.4)
 
 def tiny_segmenter(folder: Path, seed: int = 0) -> Path:
     """Write a SegFormer of a few thousand random weights."""
-    from scanner.models.segmenter import build_network
+    from scanner.models.cover_networks import build_network
 
     torch.manual_seed(seed)
     config = {
@@ -36,7 +36,7 @@ def tiny_segmenter(folder: Path, seed: int = 0) -> Path:
 
 def tiny_classifier(folder: Path, seed: int = 0) -> Path:
     """Write a ResNet with random weights."""
-    from scanner.models.classifier import ChipNet
+    from scanner.models.chip_networks import ChipNet
 
     torch.manual_seed(seed)
     config = {"backbone": "resnet18", "bands": len(BANDS), "flips": 1}

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
 from scanner.models.card import Scaling
-from scanner.models.classifier import build_network
+from scanner.models.chip_networks import build_network
 from training.augment import mixed, random_air, random_heading, random_infrared, random_view
 from training.chips import BANDS, Chips
 from training.finetune.scaling import scaled as scale

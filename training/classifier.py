@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from scanner.models.card import CLASSIFIER_CLASSES, Calibration, ModelCard
-from scanner.models.classifier import ResnetClassifier
+from scanner.models.classifier import classifier_of
 from training.chip_module import SCALING, ChipModule, Rows, network_config, whole
 from training.chips import BANDS, Chips, joined, read_chips, read_pairs
 from training.folds import fold_of, trained_on
@@ -90,7 +90,7 @@ def cross_validate(chips: Chips, options: dict[str, Any], runs: Path) -> Looks:
     looks = Looks.empty(folds)
     for fold in range(options["folds"]):
         network = train_fold(chips, fold, options, runs)
-        looks.fill(ResnetClassifier(network, draft_card(options, network)), chips, folds == fold)
+        looks.fill(classifier_of(network, draft_card(options, network)), chips, folds == fold)
     return looks
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
-from scanner.models.segmenter import build_network
+from scanner.models.cover_networks import build_network
 from training.augment import random_air, random_heading
 from training.finetune.scaling import scaled
 from training.labels import IGNORE

@@ -8,6 +8,7 @@ where it is skipped its pixels need not be read (:func:`areas_of`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from scanner.area.grid import CELL_PX, CORE_PX, HALO_PX
-from scanner.computing import computing
 from scanner.imagery.readers import Area
 from scanner.models.ref import ModelRef
 
@@ -130,7 +130,6 @@ def classes_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     return image[-1, _INNER, _INNER].astype(np.uint8)
 
 
-@computing
 def _segment_block(
     image: NDArray[np.float32], *, windows: NDArray[np.bool_], ref: ModelRef, index: list[int]
 ) -> NDArray[np.float32]:
@@ -148,17 +147,13 @@ def class_map(
     Args:
         reflectance: (band, 2144, 2144), 0..1, NaN nodata.
         windows: (3, 3), which to run (:func:`windows_of`).
-        segmenter: anything with ``class_map``.
+        segmenter: anything with ``class_map`` and ``at_once``.
     """
     size = CORE_PX + 2 * APRON
     out = np.full((size, size), NOT_SEGMENTED, dtype=np.uint8)
     apron: list[tuple[slice, slice, NDArray[np.uint8]]] = []
-    for i, j in np.argwhere(windows).tolist():
-        top, left = i * STRIDE, j * STRIDE
-        window = reflectance[:, top : top + WINDOW, left : left + WINDOW]
-        if np.isnan(window[0]).all():
-            continue
-        classes = segmenter.class_map(window[None])[0]
+    corners = [(i * STRIDE, j * STRIDE) for i, j in np.argwhere(windows).tolist()]
+    for (top, left), classes in _class_maps(reflectance, corners, segmenter):
         keep = slice(MARGIN, MARGIN + STRIDE)
         out[APRON + top : APRON + top + STRIDE, APRON + left : APRON + left + STRIDE] = classes[
             keep, keep
@@ -172,3 +167,22 @@ def class_map(
     for rows, cols, classes in apron:  # only where no window has its own say
         np.copyto(out[rows, cols], classes, where=out[rows, cols] == NOT_SEGMENTED)
     return out
+
+
+def _class_maps(
+    reflectance: NDArray[np.float32], corners: Sequence[tuple[int, int]], segmenter: Segmenter
+) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
+    """Yield the class map (800, 800) of each window with data, by its top left corner.
+
+    On a GPU many go together; one by one they take least memory.
+    """
+
+    def window(corner: tuple[int, int]) -> NDArray[np.float32]:
+        top, left = corner
+        return reflectance[:, top : top + WINDOW, left : left + WINDOW]
+
+    seen = [corner for corner in corners if not np.isnan(window(corner)[0]).all()]
+    step = segmenter.at_once
+    for start in range(0, len(seen), step):
+        some = seen[start : start + step]
+        yield from zip(some, segmenter.class_map(np.stack([*map(window, some)])), strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scanner.errors import ModelError
+from scanner.models.backends.choose import Setup, setup
 from scanner.models.card import ModelCard
 from scanner.models.store import shipped
 
@@ -27,7 +28,7 @@ class ModelRef:
 
         Raises ``ModelError`` if the model found here is not the one the reference was made for.
         """
-        model = _loaded(self)
+        model = _loaded(self, setup())
         if model.card.digest != self.sha256:
             raise ModelError(
                 f"{self.kind} {self.name or 'shipped with the package'}: the model here is "
@@ -38,8 +39,8 @@ class ModelRef:
 
 
 @cache
-def _loaded(ref: ModelRef) -> Any:
-    """Load once a process."""
+def _loaded(ref: ModelRef, _: Setup) -> Any:
+    """Load once a process, and once more where it is told to use another engine."""
     if ref.kind == "segmenter":
         from scanner.models.segmenter import load_segmenter
 

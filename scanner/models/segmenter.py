@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from scanner.errors import ModelError
+from scanner.models.backends import choose
+from scanner.models.backends.engines import Windows, windows_engine
+from scanner.models.backends.runners import check_fits
+from scanner.models.backends.segformer import segformer
+from scanner.models.backends.weights import Weights
 from scanner.models.card import ModelCard
+from scanner.models.class_map import upsample
 from scanner.models.hub import segmenter_card
-from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights
+from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_arrays
 
-CLASS_STRIP = 128
-"""Rows of the class map made at a time: the logits of a whole window would be 7 float planes."""
+LAST: str = "decode_head.classifier"
+FIRST: str = "segformer.stages.0.patch_embeddings.proj.weight"
 
 
 class Segmenter(Protocol):
@@ -26,6 +31,11 @@ class Segmenter(Protocol):
     @property
     def card(self) -> ModelCard:
         """What the model is, needs and was measured to do."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """Windows worth handing in together: 1 on a CPU, a batch on a GPU."""
         ...
 
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -38,22 +48,26 @@ class Segmenter(Protocol):
 
 
 class SegformerSegmenter:
-    """A SegFormer of transformers, by our own card or one derived from the files of others.
+    """A SegFormer by our own card, or by one derived from the files of others."""
 
-    Windows go through the network one by one, so a result never depends on its neighbours.
-    """
-
-    def __init__(self, network: nn.Module, card: ModelCard) -> None:
-        self._network = network.eval()
+    def __init__(self, engine: Windows, card: ModelCard) -> None:
+        self._engine = engine
         self._card = card
-        channels, order = card.config.get("channels"), card.config.get("order")
-        self._channels = torch.tensor(channels) if channels else None
-        self._order = torch.tensor(order) if order else None
 
     @property
     def card(self) -> ModelCard:
         """What the model is, needs and was measured to do."""
         return self._card
+
+    @property
+    def backend(self) -> str:
+        """What it runs on, ``openvino 2026.4.1 f32``."""
+        return self._engine.name
+
+    @property
+    def at_once(self) -> int:
+        """Windows worth handing in together: 1 on a CPU, a batch on a GPU."""
+        return self._engine.at_once
 
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return class probabilities, float32 (n, class, y, x); see :class:`Segmenter`."""
@@ -61,42 +75,34 @@ class SegformerSegmenter:
         n, _, height, width = inputs.shape
         out = np.empty((n, len(self._card.classes), height, width), np.float32)
         for index in range(n):
-            logits = upsample(self._logits(inputs[index : index + 1]), height, width)
-            out[index] = logits.softmax(1)[0].numpy()
+            logits = self._engine.logits(inputs[index : index + 1])[0]
+            if not np.isfinite(logits).all():
+                raise self._no_numbers()
+            out[index] = _softmax(upsample(logits, height, width))
         return out
 
     def class_map(self, reflectance: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the most probable class, uint8 (n, y, x), without making probabilities."""
         inputs = self._card.inputs(reflectance)
-        n, _, height, width = inputs.shape
-        out = np.empty((n, height, width), np.uint8)
-        for index in range(n):
-            logits = upsample(self._logits(inputs[index : index + 1]), height, width)
-            for row in range(0, height, CLASS_STRIP):
-                strip = slice(row, row + CLASS_STRIP)
-                out[index, strip] = logits[0, :, strip].argmax(0).to(torch.uint8).numpy()
-        return out
+        if not len(inputs):
+            return np.empty((0, *inputs.shape[2:]), np.uint8)
+        try:
+            return self._engine.class_map(inputs)
+        except FloatingPointError as error:
+            raise self._no_numbers() from error
 
-    def _logits(self, inputs: NDArray[np.float32]) -> torch.Tensor:
-        """Logits of one window, (1, class, y / 4, x / 4), our classes in our order."""
-        with torch.inference_mode():
-            batch = torch.from_numpy(inputs)
-            if self._order is not None:
-                batch = batch[:, self._order]
-            logits: torch.Tensor = self._network(pixel_values=batch).logits
-            if not torch.isfinite(logits).all():  # argmax would take it for background: no mine
-                raise ModelError(
-                    f"{self._card.name}: its logits are not numbers; report it with the tile's id"
-                )
-            return logits if self._channels is None else logits[:, self._channels]
-
-
-def upsample(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bring logits to the size of their window, bilinear."""
-    with torch.inference_mode():
-        return nn.functional.interpolate(
-            logits, size=(height, width), mode="bilinear", align_corners=False
+    def _no_numbers(self) -> ModelError:
+        return ModelError(
+            f"{self._card.name}: its logits are not numbers; report it with the tile's id"
         )
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities (class, y, x) of logits, which are used up."""
+    logits -= logits.max(0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(0)
+    return logits
 
 
 def load_segmenter(name: str | Path | None = None) -> Segmenter:
@@ -106,71 +112,51 @@ def load_segmenter(name: str | Path | None = None) -> Segmenter:
     is no fallback to another one.
     """
     folder, card = segmenter_card(name)
-    return _load(folder, repr(card), None if name is None else str(name))
+    return _load(folder, repr(card), None if name is None else str(name), choose.setup())
 
 
 @cache
-def _load(folder: Path, expected: str, name: str | None) -> Segmenter:
+def _load(folder: Path, expected: str, name: str | None, _: choose.Setup) -> Segmenter:
     folder, card = segmenter_card(name)
     if repr(card) != expected:
         raise ModelError(f"{folder}: changed while it was read; run again")
-    network = _own(folder, card) if (folder / CARD_FILE).exists() else foreign(folder, card)
-    return SegformerSegmenter(network, card)
-
-
-def build_network(config: dict[str, Any]) -> nn.Module:
-    """Build a SegFormer without weights from the ``config`` of a card (SegformerConfig's keys)."""
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
-
-    network: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(**config))
-    return network
-
-
-def _own(folder: Path, card: ModelCard) -> nn.Module:
-    path = folder / WEIGHTS_FILE
+    path, config = folder / WEIGHTS_FILE, card.config
     try:
-        with torch.device("meta"):  # what it takes is bounded by the weights there are
-            network = build_network(card.config)
-        network.load_state_dict(read_weights(path, card.sha256), strict=True, assign=True)
+        if (folder / CARD_FILE).exists():
+            weights = Weights(read_arrays(path, card.sha256))
+        else:
+            config = {**card.config["network"], "num_labels": len(card.classes)}
+            weights = Weights(_foreign_arrays(folder, card))
+
+        def network(ops: Any, x: Any) -> Any:
+            return segformer(ops, weights, config, x)
+
+        check_fits(network, len(card.bands) + len(card.optional_bands))
+        weights.check_all_used()
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(
             f"{path}: does not fit mining:config of its card ({first}); fetch the model again"
         ) from error
-    return network.float()
+    return SegformerSegmenter(windows_engine(network), card)
 
 
-def foreign(folder: Path, card: ModelCard) -> nn.Module:
-    """Return the network of a directory in transformers form, as ``hub.segmenter_card`` checked it.
+def _foreign_arrays(folder: Path, card: ModelCard) -> Mapping[str, NDArray[Any]]:
+    """Return the weights of a model in transformers form, turned to our bands and classes.
 
-    transformers is given numbers alone and no name of a file: it would follow its ``config.json``
-    to other code, and an ``adapter_config.json`` to other weights. Raises ``ModelError``.
+    Its first layer takes the bands in our order, its last gives our classes in ours.
     """
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    from scanner.models.cover_networks import foreign
 
-    network: nn.Module
-    report: dict[str, Any]
-    loader: Any = SegformerForSemanticSegmentation
-    try:
-        network, report = loader.from_pretrained(
-            None,
-            config=SegformerConfig(**card.config["network"]),
-            state_dict=read_weights(folder / WEIGHTS_FILE, card.sha256),
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise ModelError(f"{folder}: not loaded ({first}); fetch the model again") from error
-    wrong = [key for kind in ("missing_keys", "mismatched_keys") for key in report.get(kind, ())]
-    if wrong:
-        raise ModelError(
-            f"{folder / WEIGHTS_FILE}: {len(wrong)} weights missing or of another shape, first "
-            f"{wrong[0]}; give the whole model (adapters must be merged)"
-        )
-    return network
+    tensors = foreign(folder, card).state_dict()
+    arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    order = np.argsort(card.config["order"])
+    arrays[FIRST] = arrays[FIRST][:, order]
+    for part in ("weight", "bias"):
+        arrays[f"{LAST}.{part}"] = arrays[f"{LAST}.{part}"][card.config["channels"]]
+    return arrays
 
 
 def set_threads(n: int) -> None:
-    """Give torch ``n`` threads in this process (both models); call it once, in each worker."""
-    torch.set_num_threads(n)
+    """Give both models ``n`` threads in this process; call it once, in each worker."""
+    choose.use(threads=n)

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from scanner.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BufferedReader
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 CARD_FILE: Final = "card.json"
@@ -76,16 +78,33 @@ def weights_digest(path: Path) -> str:
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     """Return the tensors of a weights file, from the very bytes whose digest is checked."""
-    from safetensors import SafetensorError
     from safetensors.torch import load
+
+    tensors: dict[str, Tensor] = _parsed(path, sha256, load)
+    return tensors
+
+
+def read_arrays(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    """Return the same as numpy arrays, without torch, which takes seconds to import."""
+    from safetensors.numpy import load
+
+    try:
+        arrays: dict[str, NDArray[Any]] = _parsed(path, sha256, load)
+    except KeyError:  # a type numpy has no name for, as bfloat16
+        tensors = read_weights(path, sha256)
+        arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    return arrays
+
+
+def _parsed(path: Path, sha256: str, load: Callable[[bytes], Any]) -> Any:
+    from safetensors import SafetensorError
 
     with _regular(path) as file:
         data = file.read(MAX_WEIGHTS_BYTES + 1)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path}: changed while it was read; run again")
     try:
-        tensors: dict[str, Tensor] = load(data)
-        return tensors
+        return load(data)
     except SafetensorError as error:
         raise ModelError(
             f"{path}: not read as safetensors ({error}); fetch the model again"

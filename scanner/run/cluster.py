@@ -23,9 +23,11 @@ from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
 from distributed.versions import VersionMismatchWarning
 from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
 
+from scanner.computing import compute_side_by_side
 from scanner.config import RunConfig
 from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
+from scanner.models.backends.choose import Wanted, kind, use
 from scanner.models.ref import ModelRef
 from scanner.run.secure import connection_security
 from scanner.run.versions import Admission, admission
@@ -38,7 +40,7 @@ WORKER_BYTES: Final = int(2.5 * 2**30)
 """Memory one worker may need at the default settings (measured: docs/measurements.md)."""
 
 TORCH_THREADS: Final = 1
-"""Threads a worker gives torch (Dask's nanny sets OMP_NUM_THREADS=1; this says it on purpose).
+"""Threads a worker gives the models (Dask's nanny sets OMP_NUM_THREADS=1; this says it on purpose).
 
 Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
 """
@@ -69,21 +71,26 @@ def _guard_secrets() -> None:
 
 
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
-    """Makes a worker fit for scanning, wherever it runs: checked GDAL, torch threads, models."""
+    """Makes a worker fit for scanning, wherever it runs: checked GDAL, backend, threads, models."""
 
     name = "mining-scan"
 
-    def __init__(self, models: Sequence[ModelRef], admission: Admission | None = None) -> None:
-        self._models, self._admission = tuple(models), admission
+    def __init__(
+        self,
+        models: Sequence[ModelRef],
+        backend: Wanted = "auto",
+        admission: Admission | None = None,
+    ) -> None:
+        self._models, self._backend, self._admission = tuple(models), backend, admission
 
     def setup(self, worker: Any) -> None:
         """Run on each worker as it starts or joins."""
         with self._admission.check(worker) if self._admission else nullcontext():
-            from scanner.models.segmenter import set_threads
-
             _check_gdal()
             _guard_secrets()
-            set_threads(TORCH_THREADS)
+            use(self._backend, TORCH_THREADS)
+            if kind() == "cuda":
+                compute_side_by_side()
             for ref in self._models:  # one that cannot be loaded ends the run before it reads
                 ref.load()
 
@@ -138,11 +145,11 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
                 with _interrupts_held():
                     cluster = stack.enter_context(_local_cluster(run))
                 client = stack.enter_context(Client(cluster, set_as_default=False))
-                client.register_plugin(PrepareWorker(models))
+                client.register_plugin(PrepareWorker(models, run.backend))
                 yield client
             return
         with _connected(run) as client:
-            _prepare_remote(client, run.scheduler, models)
+            _prepare_remote(client, run.scheduler, models, run.backend)
             yield client
 
 
@@ -207,9 +214,11 @@ def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
     return {name: made for name, made in extensions.items() if name != "spans"}
 
 
-def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) -> None:
+def _prepare_remote(
+    client: Client, address: str, models: Sequence[ModelRef], backend: Wanted
+) -> None:
     try:
-        client.register_plugin(PrepareWorker(models, admission(client, address)))
+        client.register_plugin(PrepareWorker(models, backend, admission(client, address)))
     except ScannerError:
         raise
     except Exception as error:

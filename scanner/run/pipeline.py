@@ -24,6 +24,7 @@ from scanner.detection.detections import cell_status
 from scanner.errors import ModelError
 from scanner.imagery.catalog import ItemSet, search_items
 from scanner.imagery.signing import signer_for
+from scanner.models.backends.choose import check as check_backend
 from scanner.models.calibration import rescale
 from scanner.models.card import ModelCard
 from scanner.models.hub import segmenter_card
@@ -172,6 +173,8 @@ def prepare(config: ScanConfig) -> Run:
     signer_for(config.search)  # an address that is refused is told before a search
     if config.run.scheduler:
         connection_security(config.run)
+    else:  # elsewhere it counts what the workers have
+        check_backend(config.run.backend)
     folder = run_folder(config, aoi)
     ground = tiles(aoi)
     digests = {"segmenter": models.segmenter.sha256, "classifier": models.classifier.sha256}

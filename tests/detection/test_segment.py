@@ -26,6 +26,8 @@ ALL = np.ones((SIDE, SIDE), bool)
 class Pixelwise:
     """A segmenter that sees one pixel at a time: its map must not show any window."""
 
+    at_once = 1
+
     def __init__(self):
         self.windows = []
 

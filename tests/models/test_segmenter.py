@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from scanner.errors import ModelError
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
+from scanner.models.cover_networks import build_network
 from scanner.models.ref import segmenter_ref
-from scanner.models.segmenter import build_network, load_segmenter
+from scanner.models.segmenter import load_segmenter
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, shipped, weights_digest
 
 TINY: dict[str, Any] = {

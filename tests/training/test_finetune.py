@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from scanner.config import ScanConfig
 from scanner.errors import ModelError, TrainingError
 from scanner.models.card import SEGMENTER_CLASSES
-from scanner.models.classifier import build_network, load_classifier
+from scanner.models.chip_networks import build_network
+from scanner.models.classifier import load_classifier
 from scanner.models.segmenter import load_segmenter
 from scanner.run.pipeline import load_models
 from tests.models_tiny import tiny_segmenter

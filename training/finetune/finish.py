@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from scanner.models.calibration import Calibration, calibrate
 from scanner.models.card import CLASSIFIER_CLASSES, ModelCard
-from scanner.models.classifier import ChipNet, ResnetClassifier, load_classifier, resized
+from scanner.models.chip_networks import ChipNet, resized
+from scanner.models.classifier import ResnetClassifier, load_classifier
 from training.calibrate import fit, thresholds
 from training.dataset.folder import Sample, read_dataset_metadata
 from training.evaluate.metrics import Rules, measure

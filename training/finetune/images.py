@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scanner.errors import TrainingError
-from scanner.models.classifier import resized
+from scanner.models.chip_networks import resized
 from training.dataset.folder import Sample
 from training.finetune.change import Change
 from training.finetune.scaling import filled

@@ -17,7 +17,7 @@ from torchmetrics.classification import (
     BinaryRecall,
 )
 
-from scanner.models.classifier import ChipNet
+from scanner.models.chip_networks import ChipNet
 from training.finetune.scaling import scaled
 from training.recipe import Schedule
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from scanner.errors import TrainingError
-from scanner.models.classifier import ChipNet, build_network
+from scanner.models.chip_networks import ChipNet, build_network
 from training.recipe import ClassifierRecipe
 
 LOG = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from scanner.errors import TrainingError
-from scanner.models.classifier import ChipNet
+from scanner.models.chip_networks import ChipNet
 from training.finetune.change import Change
 from training.finetune.images import read_pixels
 from training.finetune.networks import begin, body

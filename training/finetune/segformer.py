@@ -11,8 +11,8 @@ from torch import nn
 
 from scanner.errors import ModelError
 from scanner.models.card import SEGMENTER_CLASSES, ModelCard, Scaling
+from scanner.models.cover_networks import build_network, foreign
 from scanner.models.hub import segmenter_card
-from scanner.models.segmenter import build_network, foreign
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_weights
 from training.finetune.scaling import SCALING
 
