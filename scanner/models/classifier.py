@@ -31,6 +31,11 @@ class Classifier(Protocol):
         """What the model is, needs and was measured to do."""
         ...
 
+    @property
+    def backend(self) -> str:
+        """What it runs on, ``openvino 2026.4.1 f32``."""
+        ...
+
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Reflectance 0..1 (n, band, y, x), NaN nodata -> calibrated scores 0..1 (n,).
 

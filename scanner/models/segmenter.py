@@ -34,6 +34,11 @@ class Segmenter(Protocol):
         ...
 
     @property
+    def backend(self) -> str:
+        """What it runs on, ``openvino 2026.4.1 f32``."""
+        ...
+
+    @property
     def at_once(self) -> int:
         """Windows worth handing in together: 1 on a CPU, a batch on a GPU."""
         ...

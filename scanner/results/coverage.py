@@ -54,6 +54,8 @@ class TileReport:
     mining: int = 0
     bytes_read: int = 0
     """Of SCL and bands, compressed, as far as the engine tells."""
+    backend: str = ""
+    """What the models ran on; empty where they did not run."""
 
     def __bool__(self) -> bool:
         return self.status == "done"

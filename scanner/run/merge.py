@@ -128,6 +128,7 @@ def _summary(
         "advice": run.found.advice,
         "coverage_ha": coverage.summary(),
         "work": work_done(reports),
+        "backends": sorted({report.backend for report in reports if report.backend}),
         "detections": len(detections),
         "detected_ha": round(float(detections.area_ha.sum()), 2) if len(detections) else 0.0,
     }

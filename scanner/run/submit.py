@@ -276,6 +276,7 @@ class Submitter:
             cells=result.table.num_rows,
             screened=int(np.count_nonzero(result.table["screened"])),
             suspicious=result.table.num_rows - result.table["score"].null_count,
+            backend=result.backend,
             bytes_read=result.bytes_read + (job.choice.bytes_read if job.choice else 0),
         )
         return Done(job.tile, result.table, report, result.rasters)

@@ -82,6 +82,8 @@ class TileResult:
     refused: tuple[tuple[str, str], ...]
     bytes_read: int = 0
     """Of the bands, as far as the engine tells."""
+    backend: str = ""
+    """What the models ran on, ``openvino 2026.4.1 f32``."""
     rasters: Mapping[str, bytes] = field(default_factory=dict)
     """GeoTIFF files by the names of ``detection.rasters.RASTERS``; empty where none are wanted."""
 
@@ -156,7 +158,7 @@ def scan_tile(
             choice=choice,
             count=key,
             pixels=pixels,
-            classifier=models.classifier,
+            models=(models.segmenter, models.classifier),
             bands=models.bands if rasters else None,
             index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
             drop_axis=[0, 1, 2],
@@ -192,19 +194,21 @@ def _read_cells(
     choice: DayChoice,
     count: str,
     pixels: PixelConfig,
-    classifier: ModelRef,
+    models: tuple[ModelRef, ModelRef],
     bands: tuple[str, ...] | None,
     index: list[int],
 ) -> NDArray[Any]:
     image, classes = image[:-1], classes_of(image)
+    segmenter, classifier = (ref.load() for ref in models)
     stats = suspicious_cells(image, classes, seen, len(choice.days), pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
-    scores = score_cells(image, chosen, stats.mask, index, classifier.load())
+    scores = score_cells(image, chosen, stats.mask, index, classifier)
     score_of = dict(zip(chosen, scores.tolist(), strict=True))
     pieces = cell_pieces(classes, stats, tile)
     table = scanned_part(tile, stats, score_of, pieces, tile.mask & ~seen, choice)
     pictures = tile_rasters(image, classes, stats.mask, tile, bands) if bands else {}
-    return _boxed(TileResult(table, (), take_count(count), pictures))
+    backend = ", ".join(dict.fromkeys((segmenter.backend, classifier.backend)))
+    return _boxed(TileResult(table, (), take_count(count), backend, pictures))
 
 
 def _boxed(result: TileResult) -> NDArray[np.object_]:
