@@ -24,8 +24,8 @@ Bounds = tuple[float, float, float, float]
 
 
 def write_mosaic(scenes: Scenes, path: Path) -> Path:
-    """Write the composite of the area ``mosaic`` and a halo: GeoTIFF, three bands, float32."""
-    area, park = scenes.areas["mosaic"], scenes.park
+    """Write the composite of the part and a halo: GeoTIFF, three bands, float32."""
+    area, park = scenes.areas["part"], scenes.park
     west, _, _, north = area.bounds(park)
     shape = (area.rows * CORE_PX + 2 * HALO_PX, area.cols * CORE_PX + 2 * HALO_PX)
     corner = Affine(PIXEL, 0, west - HALO_PX * PIXEL, 0, -PIXEL, north + HALO_PX * PIXEL)

@@ -87,6 +87,7 @@ class Dates:
         out: NDArray[Any] | None = None
         for files in scenes:
             window = from_bounds(*bounds, files[band].transform)
+            window = window.round_offsets().round_lengths()
             inside = Window(0, 0, files[band].width, files[band].height)
             if not rasterio.windows.intersect(window, inside):
                 continue

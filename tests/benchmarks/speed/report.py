@@ -58,7 +58,7 @@ def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
 
 AREAS: Final = {
     "park": "the park", "half": "half of it", "quarter": "a quarter", "part": "the part",
-    "pair": "the pair", "mosaic": "the mosaic", "intact": "intact forest", "memory": "in memory",
+    "pair": "the pair", "intact": "intact forest", "memory": "in memory",
 }  # fmt: skip
 
 
@@ -116,15 +116,15 @@ def ratio_table(results: Results, floor: str) -> str:
         ("over HTTP, no screening", (f"{off}, http", "pair"), (f"{plain}, http", "pair"), ""),
         ("whole park, no screening, of the floor", (off, "park"), (floor, "memory"), ">= 0.8"),
         ("the part, no screening, of the floor", (off, "part"), (floor, "memory"), ""),
-        ("segmentation alone, of the floor", ("scan's segmentation alone", "mosaic"),
+        ("segmentation alone, of the floor", ("scan's segmentation alone", "part"),
          (floor, "memory"), ""),
     ]  # fmt: skip
     for tool in TOOLS:
         wanted += [
-            (f"segmentation alone against {tool}", ("scan's segmentation alone", "mosaic"),
-             (tool, "mosaic"), ">= 3"),
-            (f"all of the scan, whole park, against {tool}", (on, "park"), (tool, "mosaic"), ""),
-            (f"all of the scan without screening against {tool}", (off, "park"), (tool, "mosaic"),
+            (f"segmentation alone against {tool}", ("scan's segmentation alone", "part"),
+             (tool, "part"), ">= 3"),
+            (f"all of the scan, whole park, against {tool}", (on, "park"), (tool, "part"), ""),
+            (f"all of the scan without screening against {tool}", (off, "park"), (tool, "part"),
              ""),
         ]  # fmt: skip
     rows = [
@@ -193,6 +193,23 @@ def stage_table(results: Results) -> str:
     )
     head = ["seconds of workers", *(word for name in found for word in (name, "%"))]
     return table(head, rows)
+
+
+def limits_text(results: Results) -> str:
+    """Return what takes most of the workers' time, from the runs with clocks."""
+    lines = []
+    for (name, _), runs in results:
+        if not name.startswith("stages"):
+            continue
+        told = runs[0].told["stages"]
+        total = WORKERS * _spans(runs[0])[0]
+        most = sorted(told["seconds"].items(), key=lambda one: -one[1])[:3]
+        shares = ", ".join(f"{stage} {percent(took / total, 0)} %" for stage, took in most)
+        idle = percent(max(0.0, 1 - sum(told["seconds"].values()) / total), 0)
+        lines.append(
+            f"- {name.partition(', ')[2]}: {shares} of the workers' time; in no stage {idle} %."
+        )
+    return "\n".join(lines)
 
 
 def _both(took: Sequence[float], spans: dict[str, tuple[float, float]]) -> list[object]:

@@ -38,12 +38,10 @@ OVERLAP_PX: Final = 980
 FINE: Final = ("B02", "B03", "B04", "B08")
 COARSE: Final = ("B11", "B12")
 STRIP: Final = 512
-PART: Final = (3, 2)
-"""Tiles across and down of the part that slow contenders run on."""
+PART: Final = (2, 2)
+"""Tiles across and down of the part that slow contenders run on, and the mosaic shows."""
 PAIR: Final = (2, 1)
 """Tiles of the pieces that contenders run on over HTTP: any, and forest alone."""
-MOSAIC: Final = (2, 2)
-"""Tiles of the mosaic that public tools run on, in the north-west of the part."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Scenes:
     folder: Path
     park: Park
     areas: dict[str, Area]
-    """``park``, ``half``, ``quarter``, ``part``, ``pair``, ``mosaic``, and ``intact`` where
-    there is forest alone on so many tiles."""
+    """``park``, ``half``, ``quarter``, ``part``, ``pair``, and ``intact`` where there is
+    forest alone on so many tiles."""
     told: dict[str, Any]
     """Shares of what is in it."""
 
@@ -140,8 +138,6 @@ def _areas(park: Park, layout: Layout) -> dict[str, Area]:
         "part": min(_pieces(park, PART), key=unlike),
         "pair": min(_pieces(park, PAIR), key=unlike),
     }
-    part = areas["part"]
-    areas["mosaic"] = Area(part.col, part.row, min(MOSAIC[0], part.cols), min(MOSAIC[1], part.rows))
     bare = [one for one in _pieces(park, PAIR) if not layout.windows(one).any()]
     return areas | ({"intact": bare[0]} if bare else {})
 

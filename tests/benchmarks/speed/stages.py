@@ -99,8 +99,11 @@ class Clock:
                 (Path(folder) / f"{os.getpid()}.json").write_text(json.dumps(told))
 
 
-def install(clock: Clock) -> list[str]:
-    """Put the clock around every stage there is; returns the functions that were found."""
+def install(clock: Clock, put: Callable[[Any, str, Any], None] = setattr) -> list[str]:
+    """Put the clock around every stage there is; returns the functions that were found.
+
+    ``put`` sets an attribute of a module or class.
+    """
     found = []
     for stage, names in STAGES.items():
         for name in names:
@@ -114,14 +117,14 @@ def install(clock: Clock) -> list[str]:
             except (ModuleNotFoundError, AttributeError, KeyError):
                 continue
             timed = clock.around(stage, function)
-            setattr(home, last, timed)
+            put(home, last, timed)
             found.append(name)
             if not outer:  # those that imported it by name
                 for other in list(sys.modules.values()):
                     if getattr(other, "__name__", "").startswith("scanner."):
                         for key, value in list(vars(other).items()):
                             if value is function:
-                                setattr(other, key, timed)
+                                put(other, key, timed)
     return found
 
 
