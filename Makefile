@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RIVALS := build/rivals
 FUZZ := geojson unzip answer items collection cube config card hrefs vectors
 SECONDS ?= 300
 
-.PHONY: demo test test-slow test-browser lint audit soak bench picture lock lock-cpu clean
+.PHONY: demo test test-slow test-browser lint audit soak bench bench-speed bench-rivals picture lock lock-cpu clean
 
 demo: $(READY)  ## scan the built-in synthetic scenes, print planted against found mines
 	$(BIN)/mining-scan aois/demo.geojson --catalog demo --out runs/demo
@@ -36,11 +37,22 @@ soak: $(READY)  ## 520 tiles with random faults and kills, then each parser fuzz
 	$(BIN)/python -m tests.benchmarks.soak --tiles 520 --seed 1 --out build/soak.md
 	@for target in $(FUZZ); do $(BIN)/python -m tests.fuzz.run $$target --seconds $(SECONDS) || exit 1; done
 
-bench: $(READY)  ## measured recall, seams and memory; figures are kept in docs/measurements.md
+bench: $(READY)  ## measured recall, seams, memory and speed; figures are kept in docs/measurements.md
 	$(BIN)/python -m tests.benchmarks.planted_scars
 	$(BIN)/python -m tests.benchmarks.seams
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.scl_mask
+	$(BIN)/python -m tests.benchmarks.speed --quick
+
+bench-speed: $(READY)  ## speed beside the plain way, public tools and the bare network: 20 minutes
+	$(BIN)/python -m tests.benchmarks.speed --out build/speed.md
+
+bench-rivals: $(READY)  ## the public tools that bench-speed runs against, in a folder of their own
+	$(BIN)/python -m venv $(RIVALS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    > "$$($(RIVALS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    geoai-py==0.40.1 terratorch==1.2.11 torchgeo==0.8.1
 
 picture: $(READY)  ## draw the README's picture again from the demo's run
 	$(BIN)/python docs/make_picture.py runs/demo docs/demo.png

@@ -70,6 +70,7 @@ def run(models, tmp_path):
                 "suspicious_fraction": np.ones(n),
                 "score": scores,
                 "days": np.ones(n, np.uint32),
+                "screened": np.zeros(n, dtype=bool),
                 "pieces": [[]] * n,
             },
             schema=PART_SCHEMA,
