@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scanner.errors import ModelError
 from scanner.models.backends.chipnet import DEPTHS, chipnet
-from scanner.models.backends.choose import Setup, setup
+from scanner.models.backends.choose import Kind, resolved
 from scanner.models.backends.engines import Chips, chips_engine, module_engine
 from scanner.models.backends.runners import check_fits
 from scanner.models.backends.weights import Weights
@@ -96,11 +96,11 @@ def load_classifier(name: str | Path | None = None) -> Classifier:
     """
     folder = shipped("classifier") if name is None else Path(name)
     card = ModelCard.read(folder)
-    return _load(folder, repr(card), setup())
+    return _load(folder, repr(card), resolved())
 
 
 @cache
-def _load(folder: Path, expected: str, _: Setup) -> Classifier:
+def _load(folder: Path, expected: str, _: tuple[Kind, int | None]) -> Classifier:
     card = ModelCard.read(folder)
     path = folder / WEIGHTS_FILE
     if repr(card) != expected:

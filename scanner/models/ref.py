@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scanner.errors import ModelError
-from scanner.models.backends.choose import Setup, setup
+from scanner.models.backends.choose import Kind, resolved
 from scanner.models.card import ModelCard
 from scanner.models.store import shipped
 
@@ -28,7 +28,7 @@ class ModelRef:
 
         Raises ``ModelError`` if the model found here is not the one the reference was made for.
         """
-        model = _loaded(self, setup())
+        model = _loaded(self, resolved())
         if model.card.digest != self.sha256:
             raise ModelError(
                 f"{self.kind} {self.name or 'shipped with the package'}: the model here is "
@@ -39,7 +39,7 @@ class ModelRef:
 
 
 @cache
-def _loaded(ref: ModelRef, _: Setup) -> Any:
+def _loaded(ref: ModelRef, _: tuple[Kind, int | None]) -> Any:
     """Load once a process, and once more where it is told to use another engine."""
     if ref.kind == "segmenter":
         from scanner.models.segmenter import load_segmenter

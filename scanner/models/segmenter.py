@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scanner.errors import ModelError
-from scanner.models.backends import choose
+from scanner.models.backends.choose import Kind, resolved, use
 from scanner.models.backends.engines import Windows, windows_engine
 from scanner.models.backends.runners import check_fits
 from scanner.models.backends.segformer import segformer
@@ -21,8 +21,9 @@ from scanner.models.class_map import upsample
 from scanner.models.hub import segmenter_card
 from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_arrays
 
-LAST: str = "decode_head.classifier"
-FIRST: str = "segformer.stages.0.patch_embeddings.proj.weight"
+FIRST: Final = "segformer.stages.0.patch_embeddings.proj.weight"
+LAST: Final = "decode_head.classifier"
+"""Layers that know the order of bands and of classes."""
 
 
 class Segmenter(Protocol):
@@ -117,11 +118,11 @@ def load_segmenter(name: str | Path | None = None) -> Segmenter:
     is no fallback to another one.
     """
     folder, card = segmenter_card(name)
-    return _load(folder, repr(card), None if name is None else str(name), choose.setup())
+    return _load(folder, repr(card), None if name is None else str(name), resolved())
 
 
 @cache
-def _load(folder: Path, expected: str, name: str | None, _: choose.Setup) -> Segmenter:
+def _load(folder: Path, expected: str, name: str | None, _: tuple[Kind, int | None]) -> Segmenter:
     folder, card = segmenter_card(name)
     if repr(card) != expected:
         raise ModelError(f"{folder}: changed while it was read; run again")
@@ -164,4 +165,4 @@ def _foreign_arrays(folder: Path, card: ModelCard) -> Mapping[str, NDArray[Any]]
 
 def set_threads(n: int) -> None:
     """Give both models ``n`` threads in this process; call it once, in each worker."""
-    choose.use(threads=n)
+    use(threads=n)

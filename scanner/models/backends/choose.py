@@ -77,6 +77,11 @@ def kind() -> Kind:
     return "openvino" if wanted != "torch" and has_openvino() else "torch"
 
 
+def resolved() -> tuple[Kind, int | None]:
+    """Return engine and threads of models loaded now: what a cache of them goes by."""
+    return kind(), _setup.threads
+
+
 def check(wanted: Wanted) -> None:
     """Raise ``ConfigError`` where a backend asked for by name is not installed."""
     if wanted == "openvino" and not has_openvino():
