@@ -59,7 +59,11 @@ def scenes(ground: Sequence[Tile], inputs: Inputs) -> list[Item]:
     side = 1000 * inputs["granule_km"]
     passes = int(inputs["season_days"] / inputs["revisit_days"])
     kept = round(passes * inputs["passed_max_cloud"])
-    days = [round(float(place)) for place in np.linspace(0, inputs["season_days"] - 1, kept)]
+    # days in order of time, their clouds in none
+    days = {
+        round(float(place)): 100 * inputs["cloud"] * ((7 * number % kept) / max(kept - 1, 1)) ** 2
+        for number, place in enumerate(np.linspace(0, inputs["season_days"] - 1, kept))
+    }
     found: list[Item] = []
     for number in zones:
         zone = Zone(number, True)
@@ -75,18 +79,19 @@ def scenes(ground: Sequence[Tile], inputs: Inputs) -> list[Item]:
                 if not 6 * number - 186.5 <= outline.centroid.x <= 6 * number - 179.5:
                     continue
                 if shapely.intersects(outline, area):
-                    found += [_scene(f"{number}_{col}_{row}", outline, d, inputs) for d in days]
+                    name = f"{number}_{col}_{row}"
+                    found += [_scene(name, outline, *one) for one in days.items()]
     return found
 
 
-def _scene(name: str, outline: shapely.Polygon, day: int, inputs: Inputs) -> Item:
+def _scene(name: str, outline: shapely.Polygon, day: int, cloud: float) -> Item:
     return Item(
         {
             "id": f"{name}_{day:03d}",
             "geometry": shapely.geometry.mapping(outline),
             "properties": {
                 "datetime": f"{dt.date(2024, 6, 1) + dt.timedelta(day)}T13:50:00Z",
-                "eo:cloud_cover": 100 * inputs["cloud"],
+                "eo:cloud_cover": round(cloud, 1),
             },
             "assets": {
                 band: {"href": f"https://example.org/{band}.tif"} for band in (*BANDS, "SCL")

@@ -67,7 +67,7 @@ def _xingu(
     yield (
         f"{area.pixels / 1e6:.0f} Mpx in {len(tiles)} tiles; {area.scenes} scenes of "
         f"{inputs['season_days']:.0f} days, made up: each granule on every pass, "
-        f"{100 * inputs['cloud']:.0f} % cloud. Of each tile "
+        f"0 to {100 * inputs['cloud']:.0f} % cloud. Of each tile "
         f"{_span([t.days for t in tiles])} days, "
         f"{_span([t.days_read for t in tiles])} of them expected to be read (until "
         f"{100 * ENOUGH:.0f} % of the places have three clear views; at most "
@@ -194,7 +194,7 @@ def _growth(growth: dict[str, Any]) -> Iterator[str]:
         )
     finishes = _named(growth, "finish")
     if finishes:
-        yield "Before and after the scan, processor time in ms a tile (36 cells, one of them a mine)."
+        yield "Before and after the scan, processor time in ms a tile (36 cells, one a mine)."
         steps = list(finishes[0]["steps"])
         rows = [
             [step, *(f"{1000 * one['steps'][step] / one['tiles']:.2f}" for one in finishes)]
