@@ -30,6 +30,7 @@ from stackstac.rio_reader import (
 from scanner.errors import ReadError
 from scanner.imagery.access import strip_secrets, unsigned
 from scanner.imagery.bands import NODATA
+from scanner.imagery.gate import passing
 from scanner.imagery.item import Item
 
 DTYPES: Final[dict[str, str]] = {"SCL": "uint8"}
@@ -170,7 +171,8 @@ def _told(url: str, read: Callable[[], Any]) -> Any:
     even as its context, do not survive the way back to the client.
     """
     try:
-        return read()
+        with passing(url):
+            return read()
     except (RasterioError, RuntimeError, OSError, ValueError, AssertionError) as caught:
         error = caught
     if isinstance(error.__cause__, MemoryError):  # stackstac wraps it; no scene is to blame for it
