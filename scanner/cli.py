@@ -57,6 +57,21 @@ class Cut(click.ParamType[float | str]):
             return str(value)
 
 
+class Workers(click.ParamType[int | str]):
+    """A number of worker processes, or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Parse a number; anything else is a name, which the settings check."""
+        try:
+            return int(value)
+        except ValueError:
+            return str(value)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("aoi", required=False, type=click.Path(path_type=Path))
 @click.option("--center", type=LatLon(), help="Scan a square around a point instead of AOI.")
@@ -72,7 +87,15 @@ class Cut(click.ParamType[float | str]):
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder  [runs/AOI]."
 )
-@click.option("--workers", type=int, metavar="N", help="Worker processes  [one a core].")
+@click.option(
+    "--workers",
+    type=Workers(),
+    help="Worker processes; auto starts more as tiles wait  [one a core].",
+)
+@click.option("--max-workers", type=int, metavar="N", help="... and N at most.")
+@click.option(
+    "--reads-per-host", type=int, metavar="N", help="Reads of one host at once, at most  [64]."
+)
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Use a running Dask cluster, tcp:// or tls://."
 )

@@ -29,6 +29,7 @@ from stackstac.rio_reader import (
 from scanner.errors import ReadError
 from scanner.imagery.access import strip_secrets, unsigned
 from scanner.imagery.bands import NODATA
+from scanner.imagery.gate import passing
 
 Area = tuple[int, int, int, int]
 """A rectangle of a cube's grid in pixels: top, left, bottom, right, the last two not included."""
@@ -83,7 +84,8 @@ def told(url: str, read: Callable[[], Any]) -> Any:
     even as its context, do not survive the way back to the client.
     """
     try:
-        return read()
+        with passing(url):
+            return read()
     except (RasterioError, RuntimeError, OSError, ValueError, AssertionError) as caught:
         error = caught
     if isinstance(error.__cause__, MemoryError):  # stackstac wraps it; no scene is to blame for it

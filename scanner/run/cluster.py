@@ -29,6 +29,7 @@ from scanner.errors import ConfigError, ScannerError
 from scanner.imagery.access import check_hardened, guard_logs
 from scanner.models.backends.choose import Wanted, kind, use
 from scanner.models.ref import ModelRef
+from scanner.run.reads import close_gate, open_gate
 from scanner.run.secure import connection_security
 from scanner.run.versions import Admission, admission
 
@@ -47,6 +48,11 @@ Fixed, since a sum taken by more threads rounds differently and worker count mus
 
 THREADS: Final = 2
 """Threads of a local worker: one reads a tile while the other computes one (``computing``)."""
+
+ADAPTING: Final = {"interval": "1s", "target_duration": "500ms", "wait_count": 15}
+"""How ``--workers auto`` scales: a look a second; every task that waits half a second is worth a
+worker, for a tile takes minutes; a worker that has had nothing to do for 15 s ends, not sooner,
+since the next takes as long to start (it imports torch and loads the models)."""
 
 CONNECT_TIMEOUT = "30s"
 """How long an answer of a scheduler or worker is waited for."""
@@ -71,7 +77,11 @@ def _guard_secrets() -> None:
 
 
 class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
-    """Makes a worker fit for scanning, wherever it runs: checked GDAL, backend, threads, models."""
+    """Makes a worker fit for scanning, wherever it runs: checked GDAL, backend, threads, models.
+
+    ``reads_per_host`` bounds how many assets all workers together read from one host at once;
+    ``admission`` refuses workers whose packages would change rows.
+    """
 
     name = "mining-scan"
 
@@ -79,9 +89,11 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
         self,
         models: Sequence[ModelRef],
         backend: Wanted = "auto",
+        reads_per_host: int | None = None,
         admission: Admission | None = None,
     ) -> None:
-        self._models, self._backend, self._admission = tuple(models), backend, admission
+        self._models, self._backend = tuple(models), backend
+        self._reads, self._admission = reads_per_host, admission
 
     def setup(self, worker: Any) -> None:
         """Run on each worker as it starts or joins."""
@@ -93,6 +105,11 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
                 compute_side_by_side()
             for ref in self._models:  # one that cannot be loaded ends the run before it reads
                 ref.load()
+        open_gate(worker, self._reads)
+
+    def teardown(self, worker: Any) -> None:
+        """Run on each worker as it ends, or as another run takes it over."""
+        close_gate()
 
 
 def fitting_workers(wanted: int | None, available: int | None = None) -> tuple[int, str | None]:
@@ -109,6 +126,15 @@ def fitting_workers(wanted: int | None, available: int | None = None) -> tuple[i
             f"{free / 2**30:.1f} GiB are free; starting {count}"
         )
     return count, None
+
+
+def local_workers(run: RunConfig, available: int | None = None) -> tuple[int, str | None]:
+    """Return how many local workers a run has at most; the rest as :func:`fitting_workers`."""
+    wanted = run.workers if isinstance(run.workers, int) else None
+    if wanted and run.max_workers:
+        wanted = min(wanted, run.max_workers)
+    count, line = fitting_workers(wanted, available)
+    return min(count, run.max_workers or count), line
 
 
 @contextmanager
@@ -141,15 +167,20 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
     _guard_secrets()
     with dask.config.set(settings):
         if run.scheduler is None:
+            count, line = local_workers(run)
+            if line:
+                logger.warning(line)
+            # fewer threads than reads allowed need no bound
+            reads = run.reads_per_host if count * THREADS > run.reads_per_host else None
             with ExitStack() as stack:
                 with _interrupts_held():
-                    cluster = stack.enter_context(_local_cluster(run))
+                    cluster = stack.enter_context(_local_cluster(run, count))
                 client = stack.enter_context(Client(cluster, set_as_default=False))
-                client.register_plugin(PrepareWorker(models, run.backend))
+                client.register_plugin(PrepareWorker(models, run.backend, reads))
                 yield client
             return
         with _connected(run) as client:
-            _prepare_remote(client, run.scheduler, models, run.backend)
+            _prepare_remote(client, run, models)
             yield client
 
 
@@ -190,13 +221,11 @@ def _interrupts_held() -> Iterator[None]:
         hold(signal.SIG_SETMASK, before)
 
 
-def _local_cluster(run: RunConfig) -> LocalCluster:
-    count, line = fitting_workers(run.workers)
-    if line:
-        logger.warning(line)
+def _local_cluster(run: RunConfig, count: int) -> LocalCluster:
+    first = min(run.min_workers, count) if run.workers == "auto" else count
     limit = int(psutil.virtual_memory().total * 0.9 / count)
-    return LocalCluster(
-        n_workers=count,
+    cluster = LocalCluster(
+        n_workers=first,
         threads_per_worker=THREADS,
         processes=True,
         host=LOOPBACK,
@@ -207,6 +236,9 @@ def _local_cluster(run: RunConfig) -> LocalCluster:
         scheduler_kwargs={"extensions": _without_spans(SCHEDULER_EXTENSIONS)},
         extensions=_without_spans(WORKER_EXTENSIONS),
     )
+    if first < count:
+        cluster.adapt(minimum=first, maximum=count, **ADAPTING)
+    return cluster
 
 
 def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
@@ -214,11 +246,11 @@ def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
     return {name: made for name, made in extensions.items() if name != "spans"}
 
 
-def _prepare_remote(
-    client: Client, address: str, models: Sequence[ModelRef], backend: Wanted
-) -> None:
+def _prepare_remote(client: Client, run: RunConfig, models: Sequence[ModelRef]) -> None:
+    address = str(run.scheduler)
+    allowed = admission(client, address)
     try:
-        client.register_plugin(PrepareWorker(models, backend, admission(client, address)))
+        client.register_plugin(PrepareWorker(models, run.backend, run.reads_per_host, allowed))
     except ScannerError:
         raise
     except Exception as error:

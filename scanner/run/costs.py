@@ -18,7 +18,7 @@ from scanner.area.grid import CELL_PX, CHUNK_PX, Tile
 from scanner.config import RunConfig
 from scanner.detection.segment import STRIDE, WINDOW
 from scanner.imagery.item import Item
-from scanner.run.cluster import TORCH_THREADS, fitting_workers
+from scanner.run.cluster import TORCH_THREADS, local_workers
 from scanner.run.outlook import BLOCK_PX, Bools, Outlook
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Costs:
 
 def pace_of(models: Models, run: RunConfig, todo: Sequence[TilePlan]) -> Pace:
     """Count the workers that would start and time the models on made-up pixels, a few seconds."""
-    workers, note = (None, None) if run.scheduler else fitting_workers(run.workers)
+    workers, note = (None, None) if run.scheduler else local_workers(run)
     at_once = min(workers or 1, os.cpu_count() or 1)
     if not any(tile.windows for tile in todo):
         return Pace(workers, at_once, note, None, None)

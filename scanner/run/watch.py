@@ -14,10 +14,13 @@ from typing import Any, Final
 from distributed import Client, Future, wait
 
 from scanner.errors import ClusterError
-from scanner.run.cluster import WORKER_BYTES
+from scanner.run.cluster import WORKER_BYTES, worker_count
 
-PULSE_S: float = 10.0
-"""Seconds between two looks at the cluster while nothing comes."""
+PULSE_S: float = 2.0
+"""Seconds between two looks at the cluster while nothing comes: for workers that joined, too."""
+
+COUNT_S: Final = 0.5
+"""Seconds that a count of the workers is good for."""
 
 NO_WORKER_S: float = 300.0
 """Seconds without a single worker after which a run ends."""
@@ -30,17 +33,32 @@ class Watch:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._address = str(client.scheduler.address)
+        self.address = str(client.scheduler.address)
         self._empty_since: float | None = None
+        self._threads, self._counted = 1, float("-inf")
 
-    def next(self, futures: Sequence[Future]) -> list[Future]:
-        """Return futures that ended, at least one, or none after a pulse.
+    def threads(self) -> int:
+        """Return how many worker threads there are now, at least 1.
+
+        Raises ``ClusterError`` where the scheduler is gone.
+        """
+        now = time.monotonic()
+        if now - self._counted > COUNT_S:
+            try:
+                self._threads, self._counted = worker_count(self._client), now
+            except Exception as error:  # as in :meth:`_look`
+                raise self._lost() from error
+        return self._threads
+
+    def next(self, futures: Sequence[Future], within: float | None = None) -> list[Future]:
+        """Return futures that ended, at least one, or none after a pulse (or ``within`` seconds).
 
         Raises ``ClusterError`` where the scheduler is gone, or all workers for too long.
         """
+        patience = PULSE_S if within is None else min(PULSE_S, within)
         try:
             with self._client.as_current():  # it is nobody's default client
-                ended = wait(list(futures), timeout=PULSE_S, return_when="FIRST_COMPLETED").done
+                ended = wait(list(futures), timeout=patience, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             self._look()
             return []
@@ -79,8 +97,8 @@ class Watch:
         self._empty_since = self._empty_since or time.monotonic()
         if time.monotonic() - self._empty_since > NO_WORKER_S:
             raise ClusterError(
-                f"{self._address}: has had no worker for {NO_WORKER_S:.0f} s; {RESUME}"
+                f"{self.address}: has had no worker for {NO_WORKER_S:.0f} s; {RESUME}"
             )
 
     def _lost(self) -> ClusterError:
-        return ClusterError(f"{self._address}: the scheduler is gone; {RESUME}")
+        return ClusterError(f"{self.address}: the scheduler is gone; {RESUME}")

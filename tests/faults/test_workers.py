@@ -206,7 +206,7 @@ def test_a_worker_that_dies_again_and_again_is_always_started_anew():
 def test_no_tile_after_tile_is_fed_to_workers_that_die(here, inject, monkeypatch, tmp_path):
     """Where each tile kills, the run ends with what can be done about it."""
     monkeypatch.setattr(submit, "MOST_ACCUSED", 1)
-    monkeypatch.setattr(submit, "worker_count", lambda _: 0.5)
+    monkeypatch.setattr(submit, "TILES_PER_WORKER", 0.5)
     aoi = write_aoi(tmp_path / "wide.geojson", (-54.08, -7.001, -53.92, -7.000), "wide")
     run = prepare(here.with_values(aoi=aoi, out=tmp_path / "wide"))
     assert len(run.tiles) == 3

@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,31 @@ class Weather:
         return True
 
 
+@dataclass
+class Overload:
+    """Answers ``status`` for ``seconds`` from the first request on, or while more than ``above``
+    requests are being answered at once.
+    """
+
+    server: RangeServer
+    status: int = 503
+    seconds: float = 0.0
+    above: int | None = None
+    mode: Mode = "status"
+    hits: int = 0
+    """Requests hit so far."""
+    _since: float | None = None
+
+    def strikes(self, path: str, span: str | None) -> bool:
+        """Tell whether the host has too much to do now, and count it."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        crowded = self.above is not None and self.server.at_once > self.above
+        hit = crowded or now < self._since + self.seconds
+        self.hits += hit
+        return hit
+
+
 @dataclass(frozen=True)
 class Seen:
     """One request that came in."""
@@ -131,6 +157,9 @@ class RangeServer(Served):
         self.drip_s = drip_s
         self.faults: list[Strikes] = []
         self.seen: list[Seen] = []
+        self.at_once = 0
+        """Requests being answered now; sending the answer is not counted."""
+        self.most_at_once = 0
         routes = [Route("/{path:path}", self._answer, methods=["GET", "HEAD"])]
         super().__init__(_with_transport(Starlette(routes=routes)))
 
@@ -160,14 +189,27 @@ class RangeServer(Served):
         self.faults.append(fault)
         return fault
 
+    def overload(
+        self, *, seconds: float = 0.0, above: int | None = None, status: int = 503
+    ) -> Overload:
+        """Be overloaded for a time from the next request on, or by more requests at once."""
+        fault = Overload(self, status, seconds, above)
+        self.faults.append(fault)
+        return fault
+
     def statuses(self, part: str = "") -> list[int]:
         """Return what paths holding ``part`` were answered with."""
         return [one.status for one in list(self.seen) if part in one.path]
 
     async def _answer(self, request: Request) -> Response:
-        if self.latency_s:
-            await asyncio.sleep(self.latency_s)
-        response = await self._choose(request)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.latency_s:
+                await asyncio.sleep(self.latency_s)
+            response = await self._choose(request)
+        finally:
+            self.at_once -= 1
         self.seen.append(
             Seen(
                 request.method,

@@ -63,7 +63,8 @@ class TorchOps:
 
     def picture(self, x: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """See ``Ops``."""
-        return x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        n, _, channels = x.shape
+        return x.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
     def activation(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         """See ``Ops``."""
