@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
@@ -49,8 +49,12 @@ def use(backend: Wanted | None = None, threads: int | None = None) -> None:
     torch's own count of threads is set at once where torch is loaded, else it will find it in its
     environment: to import torch for that alone would take seconds.
     """
-    given = {"backend": backend, "threads": threads}
-    _set(replace(_setup, **{name: value for name, value in given.items() if value is not None}))
+    _set(
+        Setup(
+            _setup.backend if backend is None else backend,
+            _setup.threads if threads is None else threads,
+        )
+    )
 
 
 @contextmanager
