@@ -49,7 +49,12 @@ def use(backend: Wanted | None = None, threads: int | None = None) -> None:
     torch's own count of threads is set at once where torch is loaded, else it will find it in its
     environment: to import torch for that alone would take seconds.
     """
-    _set(Setup(backend or _setup.backend, _setup.threads if threads is None else threads))
+    _set(
+        Setup(
+            _setup.backend if backend is None else backend,
+            _setup.threads if threads is None else threads,
+        )
+    )
 
 
 @contextmanager

@@ -73,6 +73,7 @@ class TorchRunner:
     def __init__(self, network: Network) -> None:
         from scanner.models.backends.torch_ops import TorchOps
 
+        _limit_torch()
         self._network = network
         self._ops = TorchOps()
 
@@ -94,6 +95,7 @@ class ModuleRunner:
     """A network that only torch has a description of, on the CPU."""
 
     def __init__(self, module: Any) -> None:
+        _limit_torch()
         self._module = module.eval()
 
     @property
@@ -108,6 +110,14 @@ class ModuleRunner:
         with turn(), torch.inference_mode():
             out: torch.Tensor = self._module(torch.from_numpy(x))
             return np.ascontiguousarray(out.numpy())
+
+
+def _limit_torch() -> None:
+    """Give torch the threads set for this process, whatever its environment says of MKL's."""
+    import torch
+
+    if (threads := setup().threads) is not None:
+        torch.set_num_threads(threads)
 
 
 def torch_name(precision: str, device: str = "cpu") -> str:

@@ -54,7 +54,7 @@ class TorchOps:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int
     ) -> torch.Tensor:
         """See ``Ops``."""
-        parts = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+        parts = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
         return fn.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,8 +63,7 @@ class TorchOps:
 
     def picture(self, x: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """See ``Ops``."""
-        n, _, channels = x.shape
-        return x.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        return x.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
     def activation(self, x: torch.Tensor, kind: str) -> torch.Tensor:
         """See ``Ops``."""
