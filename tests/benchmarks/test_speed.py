@@ -161,7 +161,7 @@ def test_the_host_counts_what_it_is_asked(tmp_path: Path) -> None:
 def test_a_process_tree_is_watched(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time\n"
-        "subprocess.run([sys.executable, '-c', \"b = bytes(200_000_000); import time; "
+        "subprocess.run([sys.executable, '-c', \"b = bytes(range(250)) * 800_000; import time; "
         'sum(range(10**7)); time.sleep(1.5)"])\n'
     )
     used = watched([sys.executable, "-c", code], {}, tmp_path / "log")
