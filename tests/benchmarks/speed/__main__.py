@@ -41,7 +41,8 @@ def race(
 ) -> list[str]:
     """Run all contenders round by round, each result to ``log``; returns who failed, and why.
 
-    What one fails at is told and leaves it out of the later rounds; the others go on. From the second round on, who would not end in time is passed over.
+    Who fails is told and left out of later rounds; the others go on. From the second round on,
+    who would not end in time is passed over.
     """
     failed: dict[Contender, str] = {}
     last: dict[Contender, float] = {}
