@@ -30,7 +30,17 @@ from tests.benchmarks.speed.park import (
     place,
     turned,
 )
-from tests.benchmarks.speed.report import Results, rate, spread
+from tests.benchmarks.speed.report import (
+    Results,
+    limits_text,
+    memory_table,
+    rate,
+    ratio_table,
+    seam_table,
+    spread,
+    stage_table,
+    used_table,
+)
 from tests.benchmarks.speed.scenes import granules, make_scenes
 from tests.benchmarks.speed.server import Host
 from tests.benchmarks.speed.watch import Used, watched
@@ -161,7 +171,7 @@ def test_the_host_counts_what_it_is_asked(tmp_path: Path) -> None:
 def test_a_process_tree_is_watched(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time\n"
-        "subprocess.run([sys.executable, '-c', \"b = bytes(200_000_000); import time; "
+        "subprocess.run([sys.executable, '-c', \"b = bytes(range(250)) * 800_000; import time; "
         'sum(range(10**7)); time.sleep(1.5)"])\n'
     )
     used = watched([sys.executable, "-c", code], {}, tmp_path / "log")
@@ -229,3 +239,30 @@ def test_contenders_race(tmp_path: Path, models: tuple[str, str]) -> None:
     assert {"read", "composite"} <= set(scan.told["stages"]["seconds"])
     assert "changes" in alone.told
     assert floor.rate > 0
+
+
+def test_the_tables_tell_every_contender() -> None:
+    told = {"kept_mpx_per_s": 2.0}
+    clocks = {"seconds": {"read": 3.0, "network": 5.0}, "calls": {}, "first": 10.0, "last": 16.0}
+    raced = [
+        ("scan, screen on", "park", {"segmented_mpx": 50.0, "classified": 9}),
+        ("scan, screen on", "part", {"changes": {"across": 0.02, "elsewhere": 0.01}}),
+        ("plain, batch 4", "part", {}),
+        ("scan, screen on, http", "intact", {"requests": 9, "bytes": 1_000_000}),
+        ("plain, batch 4, http", "intact", {"requests": 90, "bytes": 8_000_000}),
+        ("openvino, 2 x 1", "memory", told),
+        ("scan's segmentation alone", "part", {"seconds": 0.5}),
+        ("geoai", "part", {"seconds": 2.0}),
+        ("stages, screen on", "part", {"stages": clocks}),
+    ]  # fmt: skip
+    results = Results([Result(name, area, 0, 4.0, NOTHING, what) for name, area, what in raced])
+    used = used_table(results)
+    assert all(name in used for name, _, _ in raced[:-1])
+    ratios = ratio_table(results, "openvino, 2 x 1")
+    assert "| bytes read | scan, screen on, http, intact forest |" in ratios
+    assert "| 0.12 | <= 0.25 |" in ratios
+    assert "| geoai, the part | 4.00 | >= 3 |" in ratios
+    assert "| scan, screen on | the part | 2.000 | 1.000 | 2.00 |" in seam_table(results)
+    assert "| the park | 4 |" in memory_table(results)
+    assert "| read | 3.0 | 25 |" in stage_table(results)
+    assert "network 42 %, read 25 % of the workers' time; in no stage 33 %" in limits_text(results)

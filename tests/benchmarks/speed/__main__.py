@@ -41,14 +41,15 @@ def race(
 ) -> list[str]:
     """Run all contenders round by round, each result to ``log``; returns who failed, and why.
 
-    From the second round on, who would not end in time is passed over.
+    Who fails is told and left out of later rounds; the others go on. From the second round on,
+    who would not end in time is passed over.
     """
-    failed: dict[str, str] = {}
+    failed: dict[Contender, str] = {}
     last: dict[Contender, float] = {}
     end = time.monotonic() + 60 * minutes
     for turn in range(runs):
         for one in contenders:
-            if turn >= (one.runs or runs) or not ring.has(one) or one.name in failed:
+            if turn >= (one.runs or runs) or not ring.has(one) or one in failed:
                 continue
             begun = time.monotonic()
             if turn and begun + last[one] > end:
@@ -56,17 +57,16 @@ def race(
                 continue
             try:
                 result = ring.run(one, turn)
-            except RuntimeError as error:
-                if one.kind != "rival":  # a tool that breaks is told, nothing else may
-                    raise
-                failed[one.name] = str(error)[-300:]
+            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                failed[one] = f"{one.name}, {one.area}: {error}"[:1000]
+                print(f"FAILED: {failed[one]}", flush=True)
                 continue
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result.plain()) + "\n")
             took = last[one] = time.monotonic() - begun
             print(f"round {turn + 1}: {result.name}, {one.area}: {result.rate:.2f} Mpx/s, "
                   f"{took:.0f} s", flush=True)  # fmt: skip
-    return [f"{name}: {why}" for name, why in failed.items()]
+    return list(failed.values())
 
 
 def told(args: argparse.Namespace, scenes: Scenes, log: Path, failed: list[str]) -> None:

@@ -203,7 +203,7 @@ class Ring:
         self, contender: Contender, out: Path
     ) -> tuple[Sequence[object], Callable[[Path], dict[str, Any]]]:
         module = [sys.executable, "-m", "tests.benchmarks.speed." + contender.kind]
-        models = self._models()
+        cover = self._models(("segmenter",))
         if contender.kind == "scan":
             return self._scan(contender, out), _scan_told
         if contender.kind == "plain":
@@ -212,18 +212,17 @@ class Ring:
             bounds = area.bounds(self.scenes.park)
             return [
                 *module, "--items", items, "--bounds", *bounds, "--epsg", ZONE.epsg,
-                *models, *contender.options, "--out", out,
+                *self._models(), *contender.options, "--out", out,
             ], _own_told  # fmt: skip
         if contender.kind == "floor":
             backend, processes, threads = contender.options
-            told = out / "told.json"
             return [
                 *module, backend, "--processes", processes, "--threads", threads,
-                "--seconds", FLOOR_S, *models[:2], "--out", told,
+                "--seconds", FLOOR_S, *cover, "--out", out / "told.json",
             ], _own_told  # fmt: skip
         if self.mosaic is None:
             raise RuntimeError("there is no mosaic yet")
-        paths = ["--mosaic", self.mosaic, "--out", out / "classes.tif", *models[:2]]
+        paths = ["--mosaic", self.mosaic, "--out", out / "classes.tif", *cover]
         if contender.kind == "segment":
             return [*module[:2], f"{module[2]}_only", *paths], _own_told
         tool = [RIVALS, "-m", "tests.benchmarks.speed.rivals", contender.name]
@@ -246,9 +245,9 @@ class Ring:
             "--out", out / "run",
         ]  # fmt: skip
 
-    def _models(self) -> list[str]:
-        pairs = (("--segmenter", self.segmenter), ("--classifier", self.classifier))
-        return [word for name, value in pairs if value for word in (name, value)]
+    def _models(self, kinds: Sequence[str] = ("segmenter", "classifier")) -> list[str]:
+        named = [(kind, getattr(self, kind)) for kind in kinds]
+        return [word for kind, value in named if value for word in (f"--{kind}", value)]
 
     def _items(self, over: Over, out: Path) -> Path:
         if over == "http" and self.host is None:

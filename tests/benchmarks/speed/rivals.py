@@ -50,7 +50,13 @@ def terratorch(mosaic: Path, out: Path, cover: Cover) -> None:
         image = torch.from_numpy(source.read())[None]
     with torch.inference_mode():
         scores = tiled_inference(
-            cover, image, crop=WINDOW, stride=STRIDE, delta=MARGIN // 2, batch_size=BATCH
+            cover,
+            image,
+            crop=WINDOW,
+            stride=STRIDE,
+            delta=MARGIN // 2,
+            batch_size=BATCH,
+            padding=False,
         )
     _write(mosaic, out, scores[0].argmax(0).to(torch.uint8).numpy())
 
@@ -79,11 +85,8 @@ def torchgeo(mosaic: Path, out: Path, cover: Cover) -> None:
 
 
 def _corner(bounds: Any, transform: Any) -> tuple[int, int]:
-    """Return row and column of a sample's first pixel; bounds are slices or numbers, x before y."""
-    if isinstance(bounds, torch.Tensor):  # x start, stop, step, y start, stop, step, ...
-        west, north = float(bounds[0]), float(bounds[4])
-    else:
-        west, north = float(bounds[0].start), float(bounds[1].stop)
+    """Return row and column of a sample's first pixel; bounds are slices of x, y and time."""
+    west, north = float(bounds[0].start), float(bounds[1].stop)
     col, row = ~transform * (west, north)
     return round(row), round(col)
 

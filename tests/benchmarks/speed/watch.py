@@ -16,6 +16,8 @@ import psutil
 EVERY_S: Final = 0.5
 PSS_EVERY: Final = 4
 """Looks from one count of shared memory to the next: it takes the kernel a while."""
+LONGEST_S: Final = 1200.0
+"""Seconds after which a command is killed."""
 TAIL: Final = 2000
 """Characters of what a failed command printed that are told."""
 
@@ -86,9 +88,12 @@ def watched(command: Sequence[str], env: Mapping[str, str], log: Path) -> Used:
         over = threading.Event()
         thread = threading.Thread(target=_watch, args=(tree, over))
         thread.start()
+        killer = threading.Timer(LONGEST_S, started.kill)
+        killer.start()
         _, status, usage = os.wait4(started.pid, 0)
         wall = time.perf_counter() - begun
         started.returncode = os.waitstatus_to_exitcode(status)
+        killer.cancel()
         over.set()
         thread.join()
     printed = log.read_text(errors="replace")
