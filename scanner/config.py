@@ -69,7 +69,7 @@ class PixelConfig:
     max_scenes: Annotated[int, Field(ge=1, le=23)] = 6
     """Solar days read for a tile, at most."""
     clear_views: Annotated[int, Field(ge=1, le=23)] = 3
-    """Clear views wanted of each pixel: days are read until all have them, or ``max_scenes`` are."""
+    """Clear views wanted of each pixel: days are added until all have them, to ``max_scenes``."""
     screen: Literal["on", "off"] = "on"
     """``on``: 10 m bands are read and segmented only where the SCL shows more than dense forest."""
     composite: Literal["median", "latest-clear"] = "median"
