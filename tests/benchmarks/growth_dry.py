@@ -60,7 +60,7 @@ def made_tiles(count: int) -> list[Tile]:
     """Return so many full tiles, in the order of their ids as a run has them."""
     rows = -(-count // (len(ZONES) * len(COLS)))
     every = [
-        Tile(Zone(z, True), col, 470 - row) for z in ZONES for col in COLS for row in range(rows)
+        Tile(Zone(z, True), col, row + 1) for z in ZONES for col in COLS for row in range(rows)
     ]
     return every[:count]
 

@@ -150,7 +150,7 @@ def _cost(basin: Basin, share: float, *, gpu: bool) -> float:
 def _inputs(inputs: Inputs) -> Iterator[str]:
     yield "## Inputs"
     rows = [[one["told"], f"{one['value']:,g}", one["from"]] for one in inputs.raw.values()]
-    code = "constant of `run/costs.py`, with its measurement"
+    code = "constant of `run/costs.py`, which tells how far it is measured"
     rows += [
         ["bytes a pixel of a band", PIXEL_BYTES, code],
         ["bytes a pixel of the SCL", SCL_BYTES, code],
