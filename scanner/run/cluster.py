@@ -10,7 +10,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,12 +71,14 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
 
     name = "mining-scan"
 
-    def __init__(self, models: Sequence[ModelRef], admission: Admission | None = None) -> None:
-        self._models, self._admission = tuple(models), admission
+    def __init__(self, models: Sequence[ModelRef]) -> None:
+        self._models = tuple(models)
+        self.admission: Admission | None = None
+        """What a worker of a cluster that is not ours is compared with."""
 
     def setup(self, worker: Any) -> None:
         """Run on each worker as it starts or joins."""
-        with self._admission.check(worker) if self._admission else nullcontext():
+        with self.admission.check(worker) if self.admission else nullcontext():
             from scanner.models.segmenter import set_threads
 
             _check_gdal()
@@ -139,8 +141,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
                 client.register_plugin(PrepareWorker(models))
                 yield client
             return
-        with _connected(run) as client:
-            _prepare_remote(client, run.scheduler, models)
+        with _connected(run) as client, _prepared(client, run.scheduler, models):
             yield client
 
 
@@ -205,15 +206,27 @@ def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
     return {name: made for name, made in extensions.items() if name != "spans"}
 
 
-def _prepare_remote(client: Client, address: str, models: Sequence[ModelRef]) -> None:
+@contextmanager
+def _prepared(client: Client, address: str, models: Sequence[ModelRef]) -> Iterator[None]:
+    """Have the workers of a running cluster ready while the block lasts, late ones too."""
+    plugin = PrepareWorker(models)
+    plugin.name = f"{PrepareWorker.name}-{client.id}"  # several scans may share a cluster
     try:
-        client.register_plugin(PrepareWorker(models, admission(client, address)))
-    except ScannerError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"--scheduler {address}: its workers cannot be prepared ({error}); look into their logs"
-        ) from error
+        try:
+            plugin.admission = admission(client, address)
+            client.register_plugin(plugin)
+        except ScannerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"--scheduler {address}: its workers cannot be prepared ({error}); look into their "
+                "logs"
+            ) from error
+        yield
+    finally:  # who joins an idle cluster is not judged by a scan that is over
+        if plugin.admission and client.status == "running":
+            with suppress(OSError, ValueError):  # the scheduler has just gone, or is a new one
+                client.unregister_worker_plugin(plugin.name)
 
 
 def hand_over(client: Client, graph: da.Array, priority: int) -> Future:
