@@ -10,28 +10,24 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import dask.array as da
 import dask.config
 import psutil
 from dask.blockwise import optimize_blockwise
-from distributed import Client, Future, LocalCluster, WorkerPlugin, futures_of
+from distributed import Client, Future, LocalCluster, futures_of
 from distributed.scheduler import DEFAULT_EXTENSIONS as SCHEDULER_EXTENSIONS
 from distributed.versions import VersionMismatchWarning
 from distributed.worker import DEFAULT_EXTENSIONS as WORKER_EXTENSIONS
 
-from scanner.computing import compute_side_by_side
 from scanner.config import RunConfig
 from scanner.errors import ConfigError, ScannerError
-from scanner.imagery.access import check_hardened, guard_logs
-from scanner.models.backends.choose import Wanted, kind, use
 from scanner.models.ref import ModelRef
-from scanner.run.reads import close_gate, open_gate
 from scanner.run.secure import connection_security
-from scanner.run.versions import Admission, admission
+from scanner.run.versions import admission
+from scanner.run.worker import PrepareWorker, guard_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +35,6 @@ LOOPBACK: Final = "127.0.0.1"
 
 WORKER_BYTES: Final = int(2.5 * 2**30)
 """Memory one worker may need at the default settings (measured: docs/measurements.md)."""
-
-TORCH_THREADS: Final = 1
-"""Threads a worker gives the models (Dask's nanny sets OMP_NUM_THREADS=1; this says it on purpose).
-
-Fixed, since a sum taken by more threads rounds differently and worker count must not change a row.
-"""
 
 THREADS: Final = 2
 """Threads of a local worker: one reads a tile while the other computes one (``computing``)."""
@@ -56,60 +46,6 @@ since the next takes as long to start (it imports torch and loads the models).""
 
 CONNECT_TIMEOUT = "30s"
 """How long an answer of a scheduler or worker is waited for."""
-
-
-OUTSPOKEN: Final = ("rasterio._base", "stackstac.timer")
-"""Loggers that print, for each file they open and at their finest level alone, its signed address.
-What others log of an address is stripped (``access.guard_logs``)."""
-
-
-@cache
-def _check_gdal() -> None:
-    """Check once a process, before the first read: warping itself brings the VRT driver back."""
-    check_hardened()
-
-
-def _guard_secrets() -> None:
-    """Keep signatures out of the logs of this process, whatever level somebody set."""
-    guard_logs()
-    for name in OUTSPOKEN:
-        logging.getLogger(name).setLevel(logging.INFO)
-
-
-class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
-    """Makes a worker fit for scanning, wherever it runs: checked GDAL, backend, threads, models.
-
-    ``reads_per_host`` bounds how many assets all workers together read from one host at once;
-    ``admission`` refuses workers whose packages would change rows.
-    """
-
-    name = "mining-scan"
-
-    def __init__(
-        self,
-        models: Sequence[ModelRef],
-        backend: Wanted = "auto",
-        reads_per_host: int | None = None,
-        admission: Admission | None = None,
-    ) -> None:
-        self._models, self._backend = tuple(models), backend
-        self._reads, self._admission = reads_per_host, admission
-
-    def setup(self, worker: Any) -> None:
-        """Run on each worker as it starts or joins."""
-        with self._admission.check(worker) if self._admission else nullcontext():
-            _check_gdal()
-            _guard_secrets()
-            use(self._backend, TORCH_THREADS)
-            if kind() == "cuda":
-                compute_side_by_side()
-            for ref in self._models:  # one that cannot be loaded ends the run before it reads
-                ref.load()
-        open_gate(worker, self._reads)
-
-    def teardown(self, worker: Any) -> None:
-        """Run on each worker as it ends, or as another run takes it over."""
-        close_gate()
 
 
 def fitting_workers(wanted: int | None, available: int | None = None) -> tuple[int, str | None]:
@@ -164,7 +100,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.log-length": 120,
     }
-    _guard_secrets()
+    guard_secrets()
     with dask.config.set(settings):
         if run.scheduler is None:
             count, line = local_workers(run)
@@ -179,8 +115,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
                 client.register_plugin(PrepareWorker(models, run.backend, reads))
                 yield client
             return
-        with _connected(run) as client:
-            _prepare_remote(client, run, models)
+        with _connected(run) as client, _prepared(client, run, models):
             yield client
 
 
@@ -246,17 +181,28 @@ def _without_spans(extensions: Mapping[str, type]) -> dict[str, type]:
     return {name: made for name, made in extensions.items() if name != "spans"}
 
 
-def _prepare_remote(client: Client, run: RunConfig, models: Sequence[ModelRef]) -> None:
+@contextmanager
+def _prepared(client: Client, run: RunConfig, models: Sequence[ModelRef]) -> Iterator[None]:
+    """Have the workers of a running cluster ready while the block lasts, late ones too."""
     address = str(run.scheduler)
-    allowed = admission(client, address)
+    plugin = PrepareWorker(models, run.backend, run.reads_per_host)
+    plugin.name = f"{PrepareWorker.name}-{client.id}"  # several scans may share a cluster
     try:
-        client.register_plugin(PrepareWorker(models, run.backend, run.reads_per_host, allowed))
-    except ScannerError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"--scheduler {address}: its workers cannot be prepared ({error}); look into their logs"
-        ) from error
+        try:
+            plugin.admission = admission(client, address)
+            client.register_plugin(plugin)
+        except ScannerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"--scheduler {address}: its workers cannot be prepared ({error}); look into their "
+                "logs"
+            ) from error
+        yield
+    finally:  # who joins an idle cluster is not judged by a scan that is over
+        if plugin.admission and client.status == "running":
+            with suppress(OSError, ValueError):  # the scheduler has just gone, or is a new one
+                client.unregister_worker_plugin(plugin.name)
 
 
 def hand_over(client: Client, graph: da.Array, priority: int, fuse: bool = True) -> Future:

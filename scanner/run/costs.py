@@ -18,8 +18,9 @@ from scanner.area.grid import CELL_PX, CHUNK_PX, Tile
 from scanner.config import RunConfig
 from scanner.detection.segment import STRIDE, WINDOW
 from scanner.imagery.item import Item
-from scanner.run.cluster import TORCH_THREADS, local_workers
+from scanner.run.cluster import local_workers
 from scanner.run.outlook import BLOCK_PX, Bools, Outlook
+from scanner.run.worker import TORCH_THREADS
 
 if TYPE_CHECKING:
     from scanner.run.tile import Models

@@ -119,18 +119,19 @@ class Admission:
         What goes wrong there ends the run where the worker is a known one. One that joined later
         is closed instead, its nanny too, and the client is told: tiles given to it would fail.
         """
+        address = str(worker.contact_address or worker.address)
         try:
             if found := differences(versions_here(), self.here, REFUSED):
                 raise ConfigError(f"{found[0]}; {_fix(self.here)}")
             yield
         except Exception as error:  # a package that cannot be imported, a model that is another
-            told = f"worker {worker.address}: {error}"
-            if worker.address in self.known:
+            told = f"worker {address}: {error}"
+            if address in self.known:
                 if isinstance(error, ScannerError):
                     raise type(error)(told) from error
                 raise
             logger.error("%s", told)
-            worker.log_event(TOPIC, {"worker": worker.address, "why": str(error)})
+            worker.log_event(TOPIC, {"worker": address, "why": str(error)})
             worker.loop.add_callback(partial(worker.close, reason="unfit for mining-scan"))
 
 

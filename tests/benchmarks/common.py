@@ -25,9 +25,9 @@ from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
 from scanner.imagery.reflectance import resolve_offset
 from scanner.models.segmenter import Segmenter, set_threads
-from scanner.run.cluster import TORCH_THREADS
 from scanner.run.pipeline import load_models
 from scanner.run.tile import Models
+from scanner.run.worker import TORCH_THREADS
 
 NAMED = ("torch", "numpy", "dask", "distributed", "stackstac", "rasterio", "opencv-python-headless")
 """Packages whose versions go under a table."""

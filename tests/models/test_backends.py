@@ -36,7 +36,7 @@ from scanner.models.cover_networks import build_network as build_segformer
 from scanner.models.ref import segmenter_ref
 from scanner.models.segmenter import load_segmenter
 from scanner.models.store import WEIGHTS_FILE, shipped
-from scanner.run.cluster import TORCH_THREADS, PrepareWorker
+from scanner.run.worker import TORCH_THREADS, PrepareWorker
 
 AGREE = 0.999
 """Measured: all pixels of the demo and all but 1 of 3 million of real scenes."""
@@ -290,8 +290,10 @@ def test_a_worker_takes_the_engine_of_its_run(tiny_models: dict[str, str]) -> No
         assert torch.get_num_threads() == TORCH_THREADS
         assert ref.load().backend.startswith("torch")
         torch_model = ref.load()
-        PrepareWorker([ref], "auto").setup(None)
+        worker = PrepareWorker([ref], "auto")
+        worker.setup(None)
         assert ref.load() is not torch_model
+        worker.teardown(None)
 
 
 def test_a_worker_with_openvino_needs_no_torch_and_tells_nobody() -> None:

@@ -54,8 +54,8 @@ class TorchOps:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int
     ) -> torch.Tensor:
         """See ``Ops``."""
-        parts = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
-        return fn.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        q, k, v = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
+        return fn.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
         """See ``Ops``."""
