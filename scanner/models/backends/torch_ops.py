@@ -54,8 +54,12 @@ class TorchOps:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int
     ) -> torch.Tensor:
         """See ``Ops``."""
-        parts = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
-        return fn.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+
+        def split(x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+
+        mixed = fn.scaled_dot_product_attention(split(query), split(key), split(value))
+        return mixed.transpose(1, 2).flatten(2)
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
         """See ``Ops``."""
