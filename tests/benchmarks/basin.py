@@ -140,7 +140,7 @@ def machines(area: Area, inputs: Inputs) -> list[tuple[str, Times, Times]]:
 
 @dataclass(frozen=True)
 class Basin:
-    """The Amazon basin, so many times the mean full tile of Xingu."""
+    """The Amazon basin, so many times the mean full tile."""
 
     tiles: int
     scenes: int
@@ -168,9 +168,9 @@ class Basin:
         return self.tiles * share * 9 * 0.64 / self.inputs["gpu_mpx_s"] / 3600
 
 
-def basin_of(xingu: Area, inputs: Inputs) -> Basin:
-    """Scale Xingu's full tiles up."""
-    full = [tile for tile in xingu.tiles if tile.cells == FULL]
+def basin_of(sample: Area, inputs: Inputs) -> Basin:
+    """Scale the full tiles of a sample up."""
+    full = [tile for tile in sample.tiles if tile.cells == FULL]
     names = ("scenes", "days", "days_read", "days_most", "scl_bytes", "band_bytes")
     names += ("band_bytes_most", "requests", "rest_s", "scl_s")
     each = replace(full[0], **{n: float(np.mean([getattr(t, n) for t in full])) for n in names})
@@ -198,7 +198,9 @@ def main() -> None:
     xingu = planned(
         "Xingu", tiles(read_aoi(DOCS.parent / "aois" / "xingu.geojson")), inputs, PixelConfig()
     )
-    write(args.out, inputs, xingu, machines(xingu, inputs), basin_of(xingu, inputs), growth)
+    across = [Tile(Zone(21, True), col, row) for col in range(9, 39) for row in range(20, 25)]
+    mean = basin_of(planned("across a zone", across, inputs, PixelConfig()), inputs)
+    write(args.out, inputs, xingu, machines(xingu, inputs), mean, growth)
     print(args.out)
 
 

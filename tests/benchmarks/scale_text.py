@@ -111,7 +111,7 @@ def _basin(basin: Basin) -> Iterator[str]:
     yield (
         f"{inputs['basin_km2'] / 1e6:g} M km2 in {basin.tiles:,} tiles, {basin.scenes:,} "
         f"scenes of the "
-        f"same season; each tile taken for the mean full tile of Xingu: "
+        f"same season; each tile taken for the mean of 150 full tiles across a UTM zone: "
         f"{each.scenes:.0f} scenes of {each.days:.0f} days, {each.days_read:.1f} of them read, "
         f"{each.scl_bytes / 1e6:.0f} MB of SCL, {each.band_bytes / 1e6:.0f} MB of bands, "
         f"{each.requests:,.0f} requests, 9 windows, {each.rest_s:.1f} s beside the models."
@@ -122,9 +122,9 @@ def _basin(basin: Basin) -> Iterator[str]:
             [f"core hours with {name}", *(f"{basin.core_hours(s, window):,.0f}" for s in SHARES)]
         )
     rows.append(["core hours beside a GPU", *(f"{basin.core_hours(s, None):,.0f}" for s in SHARES)])
-    rows.append(["GPU hours", *(f"{basin.gpu_hours(s):,.0f}" for s in SHARES)])
-    rows.append(["cost on cores, fast", *(f"{_cost(basin, s, gpu=False):,.0f}" for s in SHARES)])
-    rows.append(["cost with GPUs", *(f"{_cost(basin, s, gpu=True):,.0f}" for s in SHARES)])
+    rows.append(["GPU hours", *(f"{basin.gpu_hours(s):,.1f}" for s in SHARES)])
+    rows.append(["cost on cores, fast", *(f"{_cost(basin, s, gpu=False):,.1f}" for s in SHARES)])
+    rows.append(["cost with GPUs", *(f"{_cost(basin, s, gpu=True):,.1f}" for s in SHARES)])
     hours = [basin.bytes(s) / 1e9 / 3600 for s in SHARES]
     rows.append(["hours of reading at 1 GB/s", *(f"{h:.1f}" for h in hours)])
     yield table(["windows that need a look", *(f"{100 * s:.0f} %" for s in SHARES)], rows)
