@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
 import struct
@@ -99,25 +100,27 @@ class Weather:
 
 @dataclass
 class Overload:
-    """Answers ``status`` for ``seconds`` from the first request on, or while more than ``above``
-    requests are being answered at once.
+    """Answers ``status`` while more than ``above`` requests are being answered at once, or until
+    nobody has asked for ``peace_s``: a host that recovers when it is left alone, and not before.
     """
 
     server: RangeServer
     status: int = 503
-    seconds: float = 0.0
+    peace_s: float = 0.0
     above: int | None = None
     mode: Mode = "status"
     hits: int = 0
     """Requests hit so far."""
-    _since: float | None = None
+    _last: float = math.inf
+    _well: bool = False
 
     def strikes(self, path: str, span: str | None) -> bool:
         """Tell whether the host has too much to do now, and count it."""
         now = time.monotonic()
-        self._since = now if self._since is None else self._since
+        self._well |= now - self._last >= self.peace_s
+        self._last = now
         crowded = self.above is not None and self.server.at_once > self.above
-        hit = crowded or now < self._since + self.seconds
+        hit = crowded or (self.peace_s > 0 and not self._well)
         self.hits += hit
         return hit
 
@@ -190,10 +193,10 @@ class RangeServer(Served):
         return fault
 
     def overload(
-        self, *, seconds: float = 0.0, above: int | None = None, status: int = 503
+        self, *, peace_s: float = 0.0, above: int | None = None, status: int = 503
     ) -> Overload:
-        """Be overloaded for a time from the next request on, or by more requests at once."""
-        fault = Overload(self, status, seconds, above)
+        """Be overloaded until nobody asks for ``peace_s``, or by more requests at once."""
+        fault = Overload(self, status, peace_s, above)
         self.faults.append(fault)
         return fault
 
