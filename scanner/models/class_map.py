@@ -2,7 +2,8 @@
 
 Between four neighbours that agree on the largest class, every bilinear mean agrees too, since it
 is a mean with weights that are not negative. So only blocks whose corners differ are computed,
-which on forest is one in twenty: the map is that of upsampling everything, many times faster.
+which is one in twenty where areas are wide: the map is that of upsampling everything, in a
+fraction of the time (measured: 5 to 30 ms a window of 800 px for 115 to 190).
 """
 
 from __future__ import annotations
