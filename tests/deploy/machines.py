@@ -144,6 +144,8 @@ class Machines:
         line = [self.address if part == "tls://scheduler:8786" else part for part in command]
         scratch = self._folder / name
         line = [part.replace("=/tmp", f"={scratch}") for part in line]
+        if isinstance(self._network, Loopback):
+            line.append("--host=127.0.0.1")
         self.start(name, [*line, f"--name={name}"], **environment)
 
     def start(self, name: str, command: list[str], **environment: str) -> None:

@@ -144,15 +144,15 @@ def test_what_may_move_a_last_digit_is_warned_of(machines, run, other, caplog):
 def test_who_joins_late_and_differs_is_sent_away(machines, run, other, caplog):
     good = count(machines, run, 1)
     with caplog.at_level(logging.WARNING), open_client(run) as client:
-        name = other("distributed", "2025.1.0")
+        name = other("mining-scan", "0.0.8")
         wait_for(lambda: machines.running[name].poll() is not None, "the end of the late one")
         wait_for(lambda: "joined late" in caplog.text, "word of it")
         assert client.submit(abs, -1).result() == 1
         assert set(client.scheduler_info(n_workers=-1)["workers"]) == good
     (line,) = (one.getMessage() for one in caplog.records if "joined late" in one.getMessage())
     assert line.startswith("worker tls://127.0.0.1:")
-    assert "joined late and is not used: distributed 2025.1.0, here" in line
-    assert "distributed 2025.1.0, here" in machines.log(name).read_text()
+    assert "joined late and is not used: mining-scan 0.0.8, here" in line
+    assert "mining-scan 0.0.8, here" in machines.log(name).read_text()
 
 
 def test_who_joins_late_without_the_package_never_gets_a_task(machines, run, tmp_path):
