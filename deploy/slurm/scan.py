@@ -27,7 +27,7 @@ import yaml
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import Client, Security
 
-from scanner.run.cluster import WORKER_BYTES
+from scanner.run.cluster import THREADS, WORKER_BYTES
 
 HERE: Final = Path(__file__).resolve().parent
 SETTINGS: Final = HERE.parent / "dask.yaml"
@@ -85,10 +85,11 @@ def common(given: argparse.Namespace, security: Security) -> dict[str, Any]:
 
 
 def readers(given: argparse.Namespace) -> dict[str, Any]:
-    """Return a job of workers on CPUs: one thread each, as on a laptop."""
+    """Return a job of workers on CPUs: one a core, with two threads, as on a laptop."""
     return {
         "job_name": "mining-scan",
-        "cores": given.per_job,
+        "cores": THREADS * given.per_job,  # what dask-jobqueue calls threads
+        "job_cpu": given.per_job,
         "processes": given.per_job,
         "memory": f"{WORKER_BYTES * given.per_job} B",
         "worker_extra_args": ["--no-dashboard"],
@@ -102,7 +103,8 @@ def gpu_job(address: str, given: argparse.Namespace, options: dict[str, Any],
         address,
         name=f"gpu-{number}",
         job_name="mining-scan-gpu",
-        cores=1,
+        cores=THREADS,
+        job_cpu=1,
         processes=1,
         memory=f"{GPU_BYTES} B",
         security=security,

@@ -104,10 +104,9 @@ def choose_days(
     has_scl = [item.asset_key("SCL") is not None for item in items]
     footprints = [None if has else item.footprint for has, item in zip(has_scl, items, strict=True)]
     days = [item.solar_day for item in items]
-    empty = da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1)
     return da.map_blocks(
         _choose_block,
-        empty if scl is None else scl.data,
+        da.zeros((0, 1, 1, 1), dtype="uint8", chunks=-1) if scl is None else scl.data,
         days=days,
         footprints=footprints,
         tile=tile,

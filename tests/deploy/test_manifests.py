@@ -22,7 +22,7 @@ from distributed.cli.dask_worker import main as dask_worker
 
 from scanner.cli import command as mining_scan
 from scanner.config import RunConfig
-from scanner.run.cluster import WORKER_BYTES, open_client
+from scanner.run.cluster import THREADS, WORKER_BYTES, open_client
 from scanner.version import __version__
 from tests.deploy.files import DEPLOY, KUBERNETES, ROOT, commands, compose, manifests, pods
 
@@ -146,7 +146,7 @@ def test_commands_are_taken_by_the_programs_they_name(name):
     parsed = program.make_context(line[1], list(line[2:])).params
     if line[1] == "worker":
         assert parsed["scheduler"].startswith("tls://")
-        assert parsed["nthreads"] == 1
+        assert parsed["nthreads"] == THREADS
     else:
         assert parsed["protocol"] == "tls"
     assert not any(part.startswith("--tls") for part in line), "tls.yaml names the certificates"

@@ -71,7 +71,7 @@ def test_jobs_of_readers_and_of_gpus(script, tmp_path):
             assert f"--tls-cert {tls}/cluster.pem --tls-key {tls}/cluster.key" in text
             assert f"--tls-ca-file {tls}/ca.pem" in text
             assert "--protocol tls://" in text
-            assert "--nthreads 1" in text
+            assert "--nthreads 2" in text
             assert f"export DASK_CONFIG={DEPLOY / 'dask.yaml'}" in text
             assert (" --resources GPU=1" in text) == (name == "gpu")
             assert ("#SBATCH --gres=gpu:1" in text) == (name == "gpu")
