@@ -18,6 +18,7 @@ from scanner.area.grid import CELL_PX, CHUNK_PX, Tile
 from scanner.config import RunConfig
 from scanner.detection.segment import STRIDE, WINDOW
 from scanner.imagery.item import Item
+from scanner.models.backends.choose import using
 from scanner.run.cluster import local_workers
 from scanner.run.outlook import BLOCK_PX, Bools, Outlook
 from scanner.run.worker import TORCH_THREADS
@@ -198,23 +199,17 @@ def pace_of(models: Models, run: RunConfig, todo: Sequence[TilePlan]) -> Pace:
     at_once = min(workers or 1, os.cpu_count() or 1)
     if not any(tile.windows for tile in todo):
         return Pace(workers, at_once, note, None, None)
-    return Pace(workers, at_once, note, *_timed(models))
+    return Pace(workers, at_once, note, *_timed(models, run))
 
 
-def _timed(models: Models) -> tuple[float, float]:
-    """Return the seconds of a window and of a chip here, with as many threads as a worker has."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(TORCH_THREADS)
-    try:
+def _timed(models: Models, run: RunConfig) -> tuple[float, float]:
+    """Return the seconds of a window and of a chip here, on what a worker has."""
+    with using(run.backend, TORCH_THREADS):
         segmenter, classifier = models.segmenter.load(), models.classifier.load()
         window = _made_up(len(models.segmenter_card.bands), 1, WINDOW)
         chips = _made_up(len(models.classifier_card.bands), 8, CELL_PX)
         windows = [_seconds(lambda: segmenter.class_map(window)) for _ in range(2)]
         batches = [_seconds(lambda: classifier.predict(chips)) for _ in range(2)]
-    finally:
-        torch.set_num_threads(threads)
     return min(windows), min(batches) / len(chips)  # the first of them warms up
 
 

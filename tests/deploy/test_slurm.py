@@ -54,7 +54,8 @@ def test_jobs_of_readers_and_of_gpus(script, tmp_path):
     )
     assert given.scan == ["a.geojson"]
     settings = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
-    with dask.config.set(settings):
+    named = {f"jobqueue.slurm.{key}": value for key, value in settings["jobqueue"]["slurm"].items()}
+    with dask.config.set(named):
         security = script.certificates(tls)
         options = script.common(given, security)
         address = "tls://10.0.0.1:8786"
