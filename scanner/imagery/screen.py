@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cv2
@@ -59,11 +59,11 @@ class DayChoice:
     days: tuple[dt.date, ...]
     clear_share: tuple[float, ...]
     """Of each day."""
-    cells: NDArray[np.bool_]
+    cells: NDArray[np.bool_] = field(compare=False)
     """Cells of the AOI (42, 42) that may hold more than dense vegetation."""
-    clear_fraction: NDArray[np.float64]
+    clear_fraction: NDArray[np.float64] = field(compare=False)
     """Share of each cell (42, 42) that the SCL calls clear on one of the days, 0..1."""
-    day_bits: NDArray[np.uint32]
+    day_bits: NDArray[np.uint32] = field(compare=False)
     """Bit set of the days that saw ``DAY_SHARE`` of a cell clear, (42, 42)."""
     bytes_read: int = 0
     """Of the SCL, as far as the engine tells."""
@@ -236,6 +236,8 @@ def _cells_seen(
     clear = np.zeros((side, side), dtype=bool)
     bits = np.zeros((TILE_CELLS, TILE_CELLS), dtype=np.uint32)
     for day, scl in enumerate(scl_of_day):
+        if not len(scl):
+            continue
         core = scl[:, HALO_SCL:-HALO_SCL, HALO_SCL:-HALO_SCL]
         shown = np.asarray(clear_mask(core, clear_scl).any(axis=0))
         clear |= shown

@@ -82,7 +82,10 @@ def test_days_do_not_depend_on_the_order_of_scenes(
     }  # fmt: skip
     assert not clear or set(chosen.days) & clear or max(chosen.clear_share) == 1
     rng.shuffle(scenes)  # type: ignore[attr-defined]
-    assert choose(scenes, most, latest) == chosen
+    again = choose(scenes, most, latest)
+    assert again == chosen
+    for name in ("cells", "clear_fraction", "day_bits"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(chosen, name))
 
 
 @given(ranks, st.integers(1, 9), st.booleans())
@@ -93,7 +96,8 @@ def test_a_day_that_shows_nothing_is_not_read(seen: np.ndarray, most: int, lates
     assert all((seen[day] != NO_VIEW).any() for day in chosen)
     if not latest and len(chosen) < most:  # all was taken that shows anything new
         rest = [day for day in range(len(seen)) if day not in chosen]
-        assert not any((seen[day] == 0).any() for day in rest)
+        wanting = (seen[chosen] == 0).sum(axis=0) < 3
+        assert not any((seen[day] == 0)[wanting].any() for day in rest)
 
 
 @given(ranks)

@@ -221,3 +221,10 @@ def test_without_screening_or_scl_every_cell_of_the_area_needs_a_look():
     np.testing.assert_array_equal(cells([item(1)], screen=False), corner.mask)
     np.testing.assert_array_equal(cells([item(1), item(6, scl=False)]), corner.mask)
     assert cells([item(1)]).shape == (TILE_CELLS, TILE_CELLS)
+
+
+def test_without_any_scl_nothing_is_known_of_cells_and_all_of_them_are_looked_at():
+    got = choose([], [item(1, scl=False)])
+    np.testing.assert_array_equal(got.cells, TILE.mask)
+    assert not got.clear_fraction.any()
+    assert not got.day_bits.any()
