@@ -45,13 +45,13 @@ class Fault(WorkerPlugin):
     def setup(self, worker):
         from scanner.run import tile as module
 
-        self.module, self.real = module, module.suspicious_cells
-        module.suspicious_cells = self.instead
+        self.module, self.real = module, module.cell_pieces
+        module.cell_pieces = self.instead
 
     def teardown(self, worker):
-        self.module.suspicious_cells = self.real
+        self.module.cell_pieces = self.real
 
-    def instead(self, image, classes, tile, *rest):
+    def instead(self, classes, stats, tile):
         if tile.tile_id in self.tile_ids and not (self.once and self.once.exists()):
             if self.once:
                 self.once.touch()
@@ -63,7 +63,7 @@ class Fault(WorkerPlugin):
             while self.kind == "eat":
                 eaten.append(np.ones(2**24, np.uint8))
                 time.sleep(0.02)
-        return self.real(image, classes, tile, *rest)
+        return self.real(classes, stats, tile)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from scanner.area.grid import Tile, Zone
 from scanner.detection.detections import CELL_HA, STATUSES
-from scanner.results.coverage import Coverage, TileReport, tile_cells
+from scanner.results.coverage import Coverage, TileReport, tile_cells, work_done
 from scanner.results.outputs import PART_SCHEMA
 
 TILE = Tile(Zone(21, True), 31, 34, tuple((r, c) for r in range(3) for c in range(2)))
@@ -25,6 +25,7 @@ def part():
             "suspicious_fraction": [0.5, 0.5, 0.2, 0.0, 0.0, 0.0],
             "score": [0.9, 0.8, 0.3, None, None, None],
             "days": [3, 1, 1, 0, 7, 1],
+            "screened": [False] * 4 + [True, False],
             "pieces": [[]] * 6,
         },
         schema=PART_SCHEMA,
@@ -38,6 +39,7 @@ def test_statuses_and_sums():
     ]  # fmt: skip
     assert set(cells.status) <= set(STATUSES)
     assert cells.clear_observations.tolist() == [2, 1, 1, 0, 3, 1]
+    assert cells.screened.tolist() == [False, False, False, False, True, False]
     coverage = Coverage()
     coverage.add(TILE, TileReport(TILE.tile_id, "done", item_ids=(("a", "b"),)), cells)
     summary = coverage.summary()
@@ -82,3 +84,19 @@ def test_report_survives_json():
     assert TileReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert report
     assert not TileReport("t", "failed")
+
+
+def test_work_is_told_of_what_was_read():
+    seen = {"days": ("2024-06-12",), "cells": 10}
+    reports = [
+        TileReport("a", "done", screened=6, suspicious=1, bytes_read=100, **seen),
+        TileReport("b", "done", screened=10, bytes_read=5, **seen),
+        TileReport("c", "done", cells=10),  # no scene
+        TileReport("d", "failed", "why", **seen),
+    ]
+    assert work_done(reports) == {
+        "screened_ha": pytest.approx(16 * CELL_HA),
+        "segmented_ha": pytest.approx(4 * CELL_HA),
+        "classified_ha": pytest.approx(CELL_HA),
+        "bytes_read": 105,
+    }
