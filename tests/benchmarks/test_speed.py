@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import requests
+import torch
 
 from scanner.imagery.bands import Scl
 from scanner.models.classifier import load_classifier
@@ -114,6 +116,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(tiny_segmenter(folder / "segmenter")), str(tiny_classifier(folder / "classifier"))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Give torch one thread: more wait for each other where other tests take the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_plain_way_is_right(tmp_path: Path, models: tuple[str, str]) -> None:
     rng = np.random.default_rng(3)
     dn = rng.integers(1100, 4000, (2, 6, SIDE, SIDE), dtype=np.uint16)
@@ -141,8 +153,6 @@ def test_the_plain_way_is_right(tmp_path: Path, models: tuple[str, str]) -> None
     mean = reflectance.mean(axis=0)
     mean[:, :120] = reflectance[1, :, :120]
     cover = Cover(models[0])
-    import torch
-
     with torch.inference_mode():
         wanted = cover(torch.from_numpy(mean[None, :3, :512, :512])).argmax(1)[0].numpy()
     with rasterio.open(out / "classes.tif") as source:
@@ -152,6 +162,7 @@ def test_the_plain_way_is_right(tmp_path: Path, models: tuple[str, str]) -> None
     assert told["cells"] == (SIDE // 48) ** 2
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_chip_scores_as_in_the_scan(models: tuple[str, str]) -> None:
     chips = np.random.default_rng(5).uniform(0, 0.4, (3, 3, 48, 48)).astype(np.float32)
     one_by_one = [Chips(models[1]).score(chip) for chip in chips]
