@@ -65,11 +65,11 @@ class Workers(click.ParamType[int | str]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """Parse a number; anything else is a name, which the settings check."""
+        """Parse a number or ``auto``."""
         try:
-            return int(value)
+            return value if value == "auto" else int(value)
         except ValueError:
-            return str(value)
+            self.fail(f"{value!r} is no number and not auto", param, ctx)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
