@@ -61,14 +61,14 @@ lock: $(READY)  ## resolve the dependencies again
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	    --generate-hashes --quiet --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra fast --universal --python-version 3.11 \
 	    --constraint requirements.lock --generate-hashes --quiet --output-file deploy/requirements.lock
 	echo 'hatchling>=1.25' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 	    --constraint requirements.lock --generate-hashes --quiet --output-file deploy/build.lock
 
 lock-cpu: $(READY)  ## the slim image's packages: torch without CUDA, from PyTorch's own index
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra fast --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
 	    --torch-backend cpu --emit-index-url --constraint deploy/requirements.lock \
 	    --generate-hashes --quiet --output-file deploy/requirements-cpu.lock
 
