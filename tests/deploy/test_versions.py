@@ -155,19 +155,6 @@ def test_who_joins_late_and_differs_is_sent_away(machines, run, other, caplog):
     assert "mining-scan 0.0.8, here" in machines.log(name).read_text()
 
 
-def test_who_joins_late_without_the_package_never_gets_a_task(machines, run, tmp_path):
-    good = count(machines, run, 1)
-    (tmp_path / "scanner.py").write_text("raise ModuleNotFoundError(\"No module named 'scanner'\")")
-    with open_client(run) as client:
-        machines.start_worker("bare", first=str(tmp_path))
-        wait_for(lambda: "No module named 'scanner'" in machines.log("bare").read_text(), "its end")
-        assert client.submit(abs, -1).result() == 1
-        wait_for(
-            lambda: set(client.scheduler_info(n_workers=-1)["workers"]) == good, "it to be gone"
-        )
-    machines.kill("bare")
-
-
 def test_a_worker_with_another_model_is_named(machines, run, tiny_models):
     (good,) = count(machines, run, 1)
     ref = ModelRef("classifier", tiny_models["classifier"], "0" * 64)
