@@ -208,7 +208,7 @@ class Ring:
             return self._scan(contender, out), _scan_told
         if contender.kind == "plain":
             area = self.scenes.areas[contender.area]
-            items = self._items(contender.over, out)
+            items = self._items(contender.over)
             bounds = area.bounds(self.scenes.park)
             return [
                 *module, "--items", items, "--bounds", *bounds, "--epsg", ZONE.epsg,
@@ -233,7 +233,7 @@ class Ring:
         outline = write_area(out / f"{contender.area}.geojson", area.outline(self.scenes.park))
         config = {
             "search": {
-                "catalog": str(self._items(contender.over, out)),
+                "catalog": str(self._items(contender.over).resolve()),
                 "hosts": ["http://127.0.0.1"],
             }
         }
@@ -249,11 +249,12 @@ class Ring:
         named = [(kind, getattr(self, kind)) for kind in kinds]
         return [word for kind, value in named if value for word in (f"--{kind}", value)]
 
-    def _items(self, over: Over, out: Path) -> Path:
+    def _items(self, over: Over) -> Path:
+        """Write the items beside the scenes: pixels lie below the folder of their items."""
         if over == "http" and self.host is None:
             raise RuntimeError("the park is not served")
         base = self.host.url if over == "http" and self.host else str(self.scenes.folder.resolve())
-        return write_collection(out / "items.json", self.scenes.items(base))
+        return write_collection(self.scenes.folder / f"{over}.json", self.scenes.items(base))
 
 
 def _own_told(out: Path) -> dict[str, Any]:
@@ -265,7 +266,8 @@ def _scan_told(out: Path) -> dict[str, Any]:
     """Return what a scan says it did; a tile that failed or a scene left out spoils the race."""
     summary = json.loads((out / "run" / "run.json").read_text())
     if summary["tiles"]["failed"] or summary["dropped_items"]:
-        raise RuntimeError(f"{out}: tiles failed or scenes were left out: {summary}")
+        wrong = summary["tiles"]["failed"] + summary["dropped_items"]
+        raise RuntimeError(f"{out}: tiles failed or scenes were left out: {wrong}")
     cells = gpd.read_parquet(out / "run" / "cells.parquet", columns=None)
     screened = cells.screened.fillna(False).astype(bool)
     return {
