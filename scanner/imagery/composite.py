@@ -53,6 +53,9 @@ Clouds come and go and differ by more; bright soil called cloud on every date do
 DAY_SHARE: Final = 0.5
 """A day counts as an observation of a cell when it saw at least this share of it clear."""
 
+FEW_DAYS: Final = 6
+"""Up to so many days exchanging planes is faster than sorting pixel by pixel."""
+
 STRIP: Final = 134
 """Rows composed at a time (2144 = 16 x 134), which bounds the memory of many dates."""
 
@@ -233,7 +236,7 @@ def compose(
         pick = np.broadcast_to(n_days - 1 - np.argmax(use[::-1], axis=0), by_day.shape[1:])
     else:
         by_day[np.broadcast_to(~use[:, None], by_day.shape)] = np.nan
-        by_day.sort(axis=0)  # NaN last, where a band that may be lacking was not seen too
+        _sort_days(by_day)  # NaN last, where a band that may be lacking was not seen too
         pick = np.maximum(np.isfinite(by_day).sum(axis=0) - 1, 0) // 2
     picture = np.take_along_axis(by_day, pick[None], axis=0)[0]
     picture[:, count == 0] = np.nan
@@ -241,6 +244,22 @@ def compose(
     clear_days = ((day_rank == 0) * bits).sum(axis=0, dtype=np.float32)
     clear_days[steady] = 2.0**STEADY_BIT
     return picture, clear_days
+
+
+def _sort_days(by_day: NDArray[np.float32]) -> None:
+    """Sort (day, band, y, x) along its days in place, NaN last.
+
+    A few days are exchanged whole planes at a time, which takes a fifth of numpy's time: it would
+    gather each pixel's values first.
+    """
+    if len(by_day) > FEW_DAYS:
+        by_day.sort(axis=0)
+        return
+    for last in range(len(by_day) - 1, 0, -1):
+        for day in range(last):
+            high = np.maximum(by_day[day], by_day[day + 1])  # NaN if one is
+            np.fmin(by_day[day], by_day[day + 1], out=by_day[day])  # NaN if both are
+            by_day[day + 1] = high
 
 
 def _steady(by_day: NDArray[np.float32], day_rank: NDArray[np.uint8]) -> NDArray[np.bool_]:

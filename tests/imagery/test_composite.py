@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scanner.imagery.bands import CLEAR_SCL
-from scanner.imagery.composite import NO_VIEW, STEADY_BIT, compose, composite, scl_rank
+from scanner.imagery.composite import (
+    NO_VIEW,
+    STEADY_BIT,
+    _sort_days,
+    compose,
+    composite,
+    scl_rank,
+)
 
 
 def values(*numbers):
@@ -179,3 +186,13 @@ def test_an_optional_band_that_items_lack_hides_nothing():
     image = composite(cube_of(nowhere, days), None, optional={"B04"}, **setting).compute()
     np.testing.assert_allclose(image[0], 0.1)
     assert np.isnan(image[2]).all()
+
+
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_days_are_sorted_as_numpy_sorts_them(n_days, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 4, (n_days, 2, 5, 7)).astype(np.float32)
+    values[rng.random(values.shape) < 0.3] = np.nan
+    expected = np.sort(values, axis=0)
+    _sort_days(values)
+    np.testing.assert_array_equal(values, expected)

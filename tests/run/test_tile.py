@@ -54,7 +54,12 @@ def test_bands_become_cells_in_one_task_and_are_sent_nowhere(settings):
     assert sum("fetch_raster_window" in key for key in keys) <= 4, "SCL and its blue preview alone"
 
 
-def test_models_run_where_a_gpu_is_offered_and_rows_stay_the_same(settings, scheduler, tmp_path):
+def test_models_run_where_a_gpu_is_offered_and_rows_stay_the_same(
+    settings, scheduler, tmp_path, monkeypatch
+):
+    # these workers are threads of this process, where a test before may have warped
+    monkeypatch.setattr("scanner.run.worker._check_gdal", lambda: None)
+
     def rows(address, out):
         run = prepare(ScanConfig().with_values(**settings, scheduler=address, out=tmp_path / out))
         with run.alone():

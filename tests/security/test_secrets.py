@@ -64,7 +64,7 @@ def told(demo_scenes, seam_aoi, tiny_models, tmp_path_factory, request):
     ) as cluster:  # fmt: skip
         patch.setenv("PC_SDK_SUBSCRIPTION_KEY", KEY)
         # the worker is a thread of this process, where a test before may have warped
-        patch.setattr("scanner.run.cluster._check_gdal", lambda: None)
+        patch.setattr("scanner.run.worker._check_gdal", lambda: None)
         for one in loud:
             one.setLevel(logging.DEBUG)
             one.propagate = True
