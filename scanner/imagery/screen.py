@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from scanner.area.grid import CELL_PX, HALO_PX, TILE_CELLS, Tile, pixel_to_geographic
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION, Scl
-from scanner.imagery.composite import DAY_SHARE, NO_VIEW, clear_mask, day_ranks, scl_rank
+from scanner.imagery.composite import (
+    DAY_SHARE,
+    NO_VIEW,
+    STEADY_DAYS,
+    clear_mask,
+    day_ranks,
+    scl_rank,
+)
 from scanner.imagery.item import Item
 from scanner.imagery.readers import take_count
 
@@ -47,6 +54,10 @@ LOOK_SHARE: Final = 0.25
 Around clouds a few views in a hundred are called dark, water or unclassified by mistake, seldom
 the same pixel again; ground that was laid bare in the last quarter of the dates is still found.
 """
+
+LOOK_VIEWS: Final = 2
+"""... and at least so many, where there are more: once may be a mistake of the SCL, and a median
+shows nothing that only one of several views shows."""
 
 LOOK_PIXELS: Final = 5
 """So many such pixels (0.04 ha each) within the size of a cell around a place are worth a look."""
@@ -193,11 +204,13 @@ def _choose_block(
     fraction, bits = _cells_seen(
         [scl[[day == distinct[i] for day in known], 0] for i in chosen], clear_scl
     )
+    views = 1 if latest else LOOK_VIEWS
+    look = worth_a_look(scl[:, 0], clear_scl, views) if screen and told else tile.mask
     out = np.empty((), dtype=object)
     out[()] = DayChoice(
         days=tuple(distinct[i] for i in chosen),
         clear_share=tuple(round(float((ranks[i] == 0).mean()), 4) for i in chosen),
-        cells=tile.mask & worth_a_look(scl[:, 0], clear_scl) if screen and told else tile.mask,
+        cells=tile.mask & look,
         clear_fraction=fraction,
         day_bits=bits,
         bytes_read=take_count(count) if count else 0,
@@ -250,25 +263,30 @@ def _cells(core: NDArray[Any]) -> NDArray[Any]:
     return core.reshape(TILE_CELLS, CELL_SCL, TILE_CELLS, CELL_SCL)
 
 
-def worth_a_look(scl: NDArray[np.uint8], clear_scl: Sequence[int]) -> NDArray[np.bool_]:
+def worth_a_look(
+    scl: NDArray[np.uint8], clear_scl: Sequence[int], views: int = LOOK_VIEWS
+) -> NDArray[np.bool_]:
     """Return the cells (42, 42) with more than dense vegetation on them or within half a cell.
 
     A pixel speaks for a look where ``LOOK_SHARE`` of its clear views, over all dates, show anything
-    but vegetation; and where it has views and none is clear, for bright ground is called cloud on
-    every date. ``LOOK_PIXELS`` of them in a square of a cell's size, wherever it lies, are enough.
+    but vegetation; and where it was seen often and never clear, for bright ground is called cloud
+    on every date (seen less often than ``STEADY_DAYS``, nothing could be made of it).
+    ``LOOK_PIXELS`` of them in a square of a cell's size, wherever it lies, are enough.
 
     Args:
         scl: (item, 1072, 1072), the chunk at 20 m, all candidates.
         clear_scl: SCL classes taken as clear.
+        views: clear views that must speak for it, where there are as many.
     """
     clear = np.zeros(scl.shape[1:], dtype=np.uint16)
-    bare, seen = np.zeros_like(clear), np.zeros(clear.shape, dtype=bool)
+    bare, seen = np.zeros_like(clear), np.zeros_like(clear)
     for one in scl:
         shown = clear_mask(one, clear_scl)
         clear += shown
         bare += shown & (one != Scl.VEGETATION)
-        seen |= one != Scl.NODATA
-    speaks = np.where(clear > 0, bare >= np.maximum(1, LOOK_SHARE * clear), seen)
+        seen += one != Scl.NODATA
+    needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
+    speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
     around = cv2.boxFilter(
         speaks.astype(np.float32), -1, (CELL_SCL, CELL_SCL), normalize=False,
         borderType=cv2.BORDER_CONSTANT,

@@ -185,6 +185,22 @@ def test_bright_ground_called_cloud_on_every_date_is_looked_at():
     assert not worth_a_look(scl, CLEAR_SCL).any()
 
 
+def test_of_a_few_views_one_is_no_reason_unless_it_is_the_only_one_or_the_latest_counts():
+    scl = forest(2)
+    scl[1, *at(10, 10, 4, 4)] = 5
+    assert not worth_a_look(scl, CLEAR_SCL).any()
+    assert worth_a_look(scl, CLEAR_SCL, views=1)[10, 10]
+    assert worth_a_look(scl[1:], CLEAR_SCL)[10, 10]
+    scl[0, *at(10, 10, 4, 4)] = 9
+    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+
+
+def test_cloud_on_two_dates_is_no_reason():
+    scl = forest(2)
+    scl[:, *at(10, 10, 4, 4)] = 9
+    assert not worth_a_look(scl, CLEAR_SCL).any()
+
+
 def test_one_wrong_view_in_many_or_a_few_pixels_are_no_reason():
     scl = forest(8)
     scl[3, *at(10, 10, 20, 20)] = 7  # the edge of a cloud
