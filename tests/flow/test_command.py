@@ -72,7 +72,8 @@ def test_a_scan_ends_with_a_summary(done, calm):
     assert told[2].startswith("coverage: ")
     for words in ("ha", "seen clear", "unseen", "failed 0.0 %"):
         assert words in told[2]
-    assert told[3].startswith("scenes left out: 1, the first since ")
+    assert told[3].startswith("screened by SCL alone: 0 ha; segmented: ")
+    assert told[4].startswith("scenes left out: 1, the first since ")
     assert told[-1].startswith(f"results in {out}: open report.html")
     assert "2/2" in process.stderr, "the progress bar"
     assert "Traceback" not in process.stderr
