@@ -163,14 +163,3 @@ def test_a_worker_with_another_model_is_named(machines, run, tiny_models):
         open_client(run, [ref]),
     ):
         pass
-
-
-def test_a_scan_that_is_over_judges_nobody(machines, run, other):
-    """What it asked of workers is forgotten with it, so that a cluster can be renewed."""
-    count(machines, run, 1)
-    with open_client(run):
-        pass
-    log = machines.log(other("mining-scan", "0.2.0"))
-    wait_for(lambda: "Registered to" in log.read_text(), "it to join")
-    assert "Starting Worker plugin" not in log.read_text()
-    assert "mining-scan 0.2.0, here" not in log.read_text()
