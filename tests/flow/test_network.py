@@ -135,6 +135,7 @@ def one_tile(stand, bad_day, scheduler, tiny_models, tmp_path):
         catalog=stand.api.url,
         out=tmp_path / "run",
         scheduler=scheduler,
+        screen="off",  # it is forest, whose bands would not be read
         **stand.search,
         **tiny_models,
     )
