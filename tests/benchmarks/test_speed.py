@@ -273,7 +273,7 @@ def test_the_tables_tell_every_contender() -> None:
     assert "| bytes read | scan, screen on, http, intact forest |" in ratios
     assert "| 0.12 | <= 0.25 |" in ratios
     assert "| geoai, the part | 4.00 | >= 3 |" in ratios
-    assert "| scan, screen on | the part | 2.000 | 1.000 | 2.00 |" in seam_table(results)
+    assert "| scan, screen on | the part | 2.000 | 1.000 | 2.00 | nan |" in seam_table(results)
     assert "| the park | 4 |" in memory_table(results)
     assert "| read | 3.0 | 25 |" in stage_table(results)
     assert "network 42 %, read 25 % of the workers' time; in no stage 33 %" in limits_text(results)

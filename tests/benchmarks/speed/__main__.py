@@ -41,31 +41,33 @@ def race(
 ) -> list[str]:
     """Run all contenders round by round, each result to ``log``; returns who failed, and why.
 
-    Who fails is told and left out of later rounds; the others go on. From the second round on,
-    who would not end in time is passed over.
+    Those that run once come last. Who fails is told and left out of later rounds; the others go
+    on. Who would not end in time, by what it took before, is passed over.
     """
     failed: dict[Contender, str] = {}
     last: dict[Contender, float] = {}
     end = time.monotonic() + 60 * minutes
-    for turn in range(runs):
-        for one in contenders:
-            if turn >= (one.runs or runs) or not ring.has(one) or one in failed:
-                continue
-            begun = time.monotonic()
-            if turn and begun + last[one] > end:
-                print(f"round {turn + 1}: {one.name}, {one.area}: no time left", flush=True)
-                continue
-            try:
-                result = ring.run(one, turn)
-            except (OSError, RuntimeError, ValueError, KeyError) as error:
-                failed[one] = f"{one.name}, {one.area}: {error}"[:1000]
-                print(f"FAILED: {failed[one]}", flush=True)
-                continue
-            with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result.plain()) + "\n")
-            took = last[one] = time.monotonic() - begun
-            print(f"round {turn + 1}: {result.name}, {one.area}: {result.rate:.2f} Mpx/s, "
-                  f"{took:.0f} s", flush=True)  # fmt: skip
+    often = [one for one in contenders if one.runs is None and ring.has(one)]
+    seldom = [one for one in contenders if one.runs is not None and ring.has(one)]
+    order = [(turn, one) for turn in range(runs) for one in often]
+    for turn, one in [*order, *((0, one) for one in seldom)]:
+        begun = time.monotonic()
+        if one in failed:
+            continue
+        if begun + last.get(one, 0.0) > end:
+            print(f"round {turn + 1}: {one.name}, {one.area}: no time left", flush=True)
+            continue
+        try:
+            result = ring.run(one, turn)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            failed[one] = f"{one.name}, {one.area}: {error}"[:1000]
+            print(f"FAILED: {failed[one]}", flush=True)
+            continue
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result.plain()) + "\n")
+        took = last[one] = time.monotonic() - begun
+        print(f"round {turn + 1}: {result.name}, {one.area}: {result.rate:.2f} Mpx/s, "
+              f"{took:.0f} s", flush=True)  # fmt: skip
     return list(failed.values())
 
 

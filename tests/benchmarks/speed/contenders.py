@@ -48,8 +48,8 @@ class Contender:
     area: str
     options: tuple[str, ...] = ()
     over: Over = "files"
-    runs: int | None = None
-    """Times it is run; ``None`` is as often as asked for."""
+    runs: Literal[1] | None = None
+    """1: once, after all rounds; ``None``: in every round."""
     profile: bool = False
 
 
@@ -116,7 +116,7 @@ def lineup(quick: bool) -> list[Contender]:
         found += [Contender(tool, "rival", "part") for tool in TOOLS]
     found.append(Contender("scan's segmentation alone", "segment", "part"))
     for backend in floor.available():
-        often = None if backend in (best_floor(), "scan") else 1
+        often: Literal[1] | None = None if backend in (best_floor(), "scan") else 1
         found.append(
             Contender(f"{backend}, 2 x 1", "floor", "memory", (backend, "2", "1"), runs=often)
         )

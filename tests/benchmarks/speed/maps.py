@@ -14,6 +14,7 @@ from rasterio.windows import from_bounds
 
 from scanner.area.grid import CORE_PX, HALO_PX
 from scanner.config import PixelConfig
+from scanner.detection.cells import SUSPICIOUS
 from scanner.detection.segment import NOT_SEGMENTED
 from tests.benchmarks.common import compose_box
 from tests.benchmarks.speed.park import PIXEL, ZONE
@@ -44,11 +45,18 @@ def write_mosaic(scenes: Scenes, path: Path) -> Path:
 
 
 def changes_in(path: Path, bounds: Bounds, stride: int) -> dict[str, float]:
-    """Return ``changes`` of a class map within ``bounds``, a window every ``stride`` px."""
+    """Return ``changes`` of a class map within ``bounds``, a window every ``stride`` px.
+
+    Of its classes, and of the side of ``SUSPICIOUS`` they are on.
+    """
     with rasterio.open(path) as source:
         window = from_bounds(*bounds, source.transform).round_offsets().round_lengths()
         classes = source.read(1, window=window)
-    return changes(classes, range(stride, max(classes.shape), stride))
+    lines = range(stride, max(classes.shape), stride)
+    known = classes != NOT_SEGMENTED
+    side = np.where(known, np.isin(classes, SUSPICIOUS), NOT_SEGMENTED).astype(np.uint8)
+    found = changes(side, lines)
+    return changes(classes, lines) | {f"{name}, suspicious": one for name, one in found.items()}
 
 
 def changes(classes: NDArray[np.uint8], lines: range) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tests.benchmarks.common import percent, table
@@ -150,12 +150,19 @@ def seam_table(results: Results) -> str:
     for (name, area), runs in results:
         if "changes" in runs[0].told and not name.startswith("stages"):
             found = runs[0].told["changes"]
-            across, elsewhere = found["across"], found["elsewhere"]
-            rows.append(
-                [name, AREAS[area], percent(across, 3), percent(elsewhere, 3),
-                 f"{across / elsewhere:.2f}" if elsewhere else "-"]
-            )  # fmt: skip
-    return table(["map of", "on", "change across a line", "change elsewhere", "ratio"], rows)
+            rows.append([name, AREAS[area], *_at_lines(found), *_at_lines(found, ", suspicious")])
+    head = ["map of", "on"]
+    for what in ("class", "suspicious or not"):
+        head += [f"{what}: across a line", "elsewhere", "ratio"]
+    return table(head, rows)
+
+
+def _at_lines(found: Mapping[str, float], of: str = "") -> list[str]:
+    across, elsewhere = (
+        found.get(f"{place}{of}", float("nan")) for place in ("across", "elsewhere")
+    )
+    ratio = f"{across / elsewhere:.2f}" if elsewhere else "-"
+    return [percent(across, 3), percent(elsewhere, 3), ratio]
 
 
 def memory_table(results: Results) -> str:
