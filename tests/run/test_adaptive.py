@@ -58,7 +58,11 @@ def test_workers_come_with_the_tiles_and_go_after_and_rows_are_the_same(
             scheduler = client.cluster.scheduler
             seen["first"] = len(client.nthreads())
             assert set(client.run(bound).values()) == {None}, "two threads cannot be 64 reads"
+            # two tiles keep one worker's two threads busy and no more: others wait as tiles would
+            waiting = client.map(time.sleep, [10] * 6, pure=False)
             yield client
+            client.gather(waiting)
+            del waiting
             while len(client.nthreads()) > 1:  # the work is done: pytest's clock ends a wait
                 time.sleep(0.1)
             threads = [count for _, count in scheduler.total_nthreads_history]
