@@ -182,25 +182,21 @@ def _finished(job: Job, result: TileResult) -> Done:
 
 def unseen(job: Job) -> Done:
     """Return the end of a tile that no scene shows."""
-    report = TileReport(
-        tile_id=job.tile.tile_id,
-        status="done",
-        reason=NO_SCENE,
-        attempts=job.attempts,
-        dropped=tuple(job.dropped),
-        cells=len(job.tile.cells),
-    )
-    return Done(job.tile, unseen_part(job.tile), report)
+    return Done(job.tile, unseen_part(job.tile), _report(job, "done", NO_SCENE))
 
 
 def ended(job: Job, reason: str) -> Done:
     """Return the end of a tile that failed, and why."""
-    report = TileReport(
+    return Done(job.tile, None, _report(job, "failed", reason))
+
+
+def _report(job: Job, status: str, reason: str) -> TileReport:
+    """Return the report of a tile of which nothing was read."""
+    return TileReport(
         tile_id=job.tile.tile_id,
-        status="failed",
+        status=status,
         reason=reason,
         attempts=job.attempts,
         dropped=tuple(job.dropped),
         cells=len(job.tile.cells),
     )
-    return Done(job.tile, None, report)
