@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ from stackstac.rio_reader import (
 
 from scanner.errors import ReadError
 from scanner.imagery.access import strip_secrets, unsigned
+from scanner.imagery.aligned import Alignment
 from scanner.imagery.bands import NODATA
 from scanner.imagery.gate import passing
 
@@ -107,6 +109,7 @@ class StackReader(AutoParallelRioReader):  # type: ignore[misc]
         super().__init__(**options)
         self._areas = areas
         self._count = count
+        self._aligned: Alignment | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "areas": self._areas, "count": self._count}
@@ -115,10 +118,9 @@ class StackReader(AutoParallelRioReader):  # type: ignore[misc]
         """Open as the library does, but only what :func:`open_asset` takes."""
         with self.gdal_env.open:
             asset = open_asset(self.url, self.dtype)
-            here = {"crs": asset.crs.to_epsg(), "transform": asset.transform}
-            here |= {"height": asset.height, "width": asset.width}
+            self._aligned = Alignment.of(asset, self.spec.epsg, self.spec.transform)
             warped = None
-            if self.spec.vrt_params != here:
+            if self._aligned is None:
                 with self.gdal_env.open_vrt:
                     warped = WarpedVRT(
                         asset,
@@ -146,7 +148,12 @@ class StackReader(AutoParallelRioReader):  # type: ignore[misc]
         return out
 
     def _counted(self, window: Window, **kwargs: Any) -> Any:
-        pixels = super().read(window, **kwargs)
+        dataset = self.dataset
+        if self._aligned is None:
+            pixels = super().read(window, **kwargs)
+        else:
+            read = partial(dataset.read, out_dtype=self.dtype)
+            pixels = self._aligned.pixels(read, window, self.dtype)
         if self._count is not None:
             needed = self._bytes(windows.bounds(window, self.spec.transform))
             with _counting:
