@@ -32,6 +32,7 @@ class Served:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
+            log_config=None,  # a configuration closes every handler there is, absl's with stderr
             log_level="critical",
             access_log=False,
             lifespan="off",
