@@ -48,6 +48,9 @@ def score_cells(
         index: bands of ``image`` the classifier takes, in its order.
         classifier: the model.
     """
-    plain = classify(cut_chips(image, cells, index), classifier)
+    scores = classify(cut_chips(image, cells, index), classifier)
     shifts = centring_shifts(mask, cells)
-    return np.maximum(plain, classify(cut_chips(image, cells, index, shifts), classifier))
+    moved = [place for place, shift in enumerate(shifts) if shift != (0, 0)]
+    chips = cut_chips(image, [cells[n] for n in moved], index, [shifts[n] for n in moved])
+    scores[moved] = np.maximum(scores[moved], classify(chips, classifier))
+    return scores

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from scanner.area.grid import CORE_PX, HALO_PX, Tile
 from scanner.detection.segment import APRON, NOT_SEGMENTED
+from scanner.imagery.bands import QUANTIFICATION
 
 RASTERS: Final = ("classes", "suspicious", "quicklook")
 """Names of the rasters of a tile: classes 0..6 (``SEGMENTER_CLASSES``) and suspicious ground 0 or
-1, both 255 where nothing was segmented or no scene has data; quicklook R, G, B and opacity, 8 bits.
+1, both 255 where nothing was segmented or no scene has data; quicklook R, G and B, 8 bits, with a
+mask of what no scene shows.
 """
 
 TRUE_COLOUR: Final = ("B04", "B03", "B02")
@@ -26,6 +29,16 @@ WHITE: Final = 0.25
 """Reflectance shown as white: fixed, so that no picture depends on its surroundings."""
 GAMMA: Final = 0.7
 """Exponent that lightens forest, which reflects a tenth of what bare ground does."""
+
+_STEPS: Final = int(WHITE * QUANTIFICATION)
+"""Steps of reflectance from black to white, one a DN."""
+
+EXACT: Final[dict[str, Any]] = {"compress": "DEFLATE", "zlevel": 1, "nodata": NOT_SEGMENTED}
+"""How classes and marks are written."""
+LOSSY: Final[dict[str, Any]] = {
+    "compress": "JPEG", "jpeg_quality": 90, "photometric": "YCBCR", "interleave": "pixel",
+}  # fmt: skip
+"""How the quicklook is written; WebP took four times as long."""
 
 _TILED: Final = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512}
 
@@ -54,29 +67,30 @@ def tile_rasters(
     unknown = (core == NOT_SEGMENTED) | unread
     core = np.where(unknown, np.uint8(NOT_SEGMENTED), core)
     marked = np.where(unknown, np.uint8(NOT_SEGMENTED), suspicious.astype(np.uint8))
-    exact = {"compress": "DEFLATE", "nodata": NOT_SEGMENTED}
     found = {
-        "classes": _encoded(core[None], tile, **exact),
-        "suspicious": _encoded(marked[None], tile, **exact),
+        "classes": _encoded(core[None], tile, **EXACT),
+        "suspicious": _encoded(marked[None], tile, **EXACT),
     }
     if set(TRUE_COLOUR) <= set(bands):
         picture = shown(image[[bands.index(band) for band in TRUE_COLOUR], inner, inner])
-        lossy = {"compress": "WEBP", "webp_level": 90, "photometric": "RGB"}
-        found["quicklook"] = _encoded(picture, tile, **lossy)
+        found["quicklook"] = _encoded(picture[:3], tile, picture[3], **LOSSY)
     return found
 
 
 def shown(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return reflectance (3, y, x) as a picture (4, y, x), 8 bits, opacity 0 where it has none."""
     opaque = np.isfinite(rgb).all(axis=0)
-    light = (np.nan_to_num(rgb) / WHITE).clip(0, 1) ** GAMMA
-    colours = np.where(opaque, np.rint(light * 255), 0).astype(np.uint8)
+    steps = np.rint(np.where(opaque, rgb, 0) * QUANTIFICATION).clip(0, _STEPS)
+    table = np.rint((np.arange(_STEPS + 1) / _STEPS) ** GAMMA * 255).astype(np.uint8)
+    colours = table[steps.astype(np.uint16)]
     return np.concatenate([colours, np.where(opaque, 255, 0).astype(np.uint8)[None]])
 
 
-def _encoded(planes: NDArray[np.uint8], tile: Tile, **options: Any) -> bytes:
+def _encoded(
+    planes: NDArray[np.uint8], tile: Tile, mask: NDArray[np.uint8] | None = None, **options: Any
+) -> bytes:
     box = tile.core_geobox
-    with MemoryFile() as memory:
+    with MemoryFile() as memory, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         with memory.open(
             **_TILED,
             count=len(planes),
@@ -88,4 +102,6 @@ def _encoded(planes: NDArray[np.uint8], tile: Tile, **options: Any) -> bytes:
             **options,
         ) as out:
             out.write(planes)
+            if mask is not None:
+                out.write_mask(mask)
         return bytes(memory.read())

@@ -234,11 +234,13 @@ def compose(
     count = use.sum(axis=0)
     if latest:
         pick = np.broadcast_to(n_days - 1 - np.argmax(use[::-1], axis=0), by_day.shape[1:])
+        picture = np.take_along_axis(by_day, pick[None], axis=0)[0]
     else:
         by_day[np.broadcast_to(~use[:, None], by_day.shape)] = np.nan
         _sort_days(by_day)  # NaN last, where a band that may be lacking was not seen too
-        pick = np.maximum(np.isfinite(by_day).sum(axis=0) - 1, 0) // 2
-    picture = np.take_along_axis(by_day, pick[None], axis=0)[0]
+        picture = by_day[0]
+        for middle in range(1, (n_days + 1) // 2):  # the lower median of 2 * middle + 1 or + 2
+            np.copyto(picture, by_day[middle], where=np.isfinite(by_day[2 * middle]))
     picture[:, count == 0] = np.nan
     bits = (2.0 ** np.arange(n_days, dtype=np.float32)).reshape(-1, 1, 1)
     clear_days = ((day_rank == 0) * bits).sum(axis=0, dtype=np.float32)

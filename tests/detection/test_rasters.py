@@ -31,7 +31,10 @@ def made():
 
 def opened(made, name):
     with MemoryFile(made[1][name]) as memory, memory.open(driver="GTiff") as file:
-        return file.read(), file.profile, file.transform
+        pixels = file.read()
+        if name == "quicklook":
+            pixels = np.concatenate([pixels, file.dataset_mask()[None]])
+        return pixels, file.profile, file.transform
 
 
 def test_they_lie_on_the_tiles_grid(made):

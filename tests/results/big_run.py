@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from scanner.area.aoi import Aoi
 from scanner.area.grid import CORE_PX, TILE_CELLS, Tile, Zone, tiles
-from scanner.detection.rasters import _encoded
-from scanner.detection.segment import NOT_SEGMENTED
+from scanner.detection.rasters import EXACT, LOSSY, _encoded
 from scanner.results.finished import FinishedRun, open_run
 from scanner.results.maps.rasters import assemble
 from scanner.results.report import write_report
@@ -80,14 +79,12 @@ class _Pictures(Mapping[str, Mapping[str, bytes]]):
         self._tiles = {tile.tile_id: tile for tile in tiles(aoi)}
         first = next(iter(self._tiles.values()))
         classes, light = _ground(rng)
-        exact = {"compress": "DEFLATE", "nodata": NOT_SEGMENTED}
-        lossy = {"compress": "WEBP", "webp_level": 90, "photometric": "RGB"}
         suspicious = np.isin(classes, (1, 2, 3, 4)).astype(np.uint8)
         self._place = first
         self._first = {
-            "classes": _encoded(classes[None], first, **exact),
-            "suspicious": _encoded(suspicious[None], first, **exact),
-            "quicklook": _encoded(light, first, **lossy),
+            "classes": _encoded(classes[None], first, **EXACT),
+            "suspicious": _encoded(suspicious[None], first, **EXACT),
+            "quicklook": _encoded(light[:3], first, light[3], **LOSSY),
         }
 
     def __getitem__(self, tile_id: str) -> Mapping[str, bytes]:

@@ -472,7 +472,7 @@ def test_chips_are_the_pixels_the_scan_saw(demo: FinishedRun, audit: Path, tmp_p
         colours = shown(np.where(dn[2::-1] == 0, np.nan, dn[2::-1] / 10_000).astype(np.float32))
         seen = picture(demo, cells.geometry[name], 48).transpose(2, 0, 1)
         off = np.abs(colours[:3].astype(int) - seen[:3])
-        assert off.mean() < 4  # the quicklook is a WebP
+        assert off.mean() < 4  # the quicklook is a JPEG
         assert np.abs(off).max() < 60
 
 

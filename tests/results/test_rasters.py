@@ -88,8 +88,10 @@ def opened(folder: Path, copy: Path | None = None) -> FinishedRun:
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
+    """Return a tile's raster, a picture with its opacity."""
     with rasterio.open(path, driver="GTiff") as source:
-        return source.read()
+        found = source.read()
+        return found if len(found) == 1 else np.concatenate([found, source.dataset_mask()[None]])
 
 
 def levels(path: Path, level: int) -> NDArray[np.uint8]:

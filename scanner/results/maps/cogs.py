@@ -44,7 +44,7 @@ CACHE_BYTES: Final = 64 * 2**20
 
 _SCRATCH: Final = {
     "driver": "GTiff", "tiled": True, "blockxsize": SIDE, "blockysize": SIDE, "dtype": "uint8",
-    "compress": "DEFLATE", "zlevel": 1, "sparse_ok": True, "bigtiff": "YES",
+    "compress": "ZSTD", "zstd_level": 1, "sparse_ok": True, "bigtiff": "YES",
 }  # fmt: skip
 _COG: Final = {
     "driver": "COG", "bigtiff": "IF_SAFER", "sparse_ok": "YES", "blocksize": str(SIDE),
@@ -121,7 +121,7 @@ def _fill(path: Path, layers: Sequence[Layer], grid: Grid, name: str, tags: dict
     colours = layers[0].planes == 4
     kind: dict[str, Any] = {"count": 1, "nodata": NOT_SEGMENTED}
     if colours:
-        kind = {"count": 3, "photometric": "RGB", "interleave": "pixel", "predictor": 2}
+        kind = {"count": 3, "photometric": "RGB", "interleave": "pixel"}
     rows, cols = grid.shape
     size = {"height": rows, "width": cols, "crs": grid.crs, "transform": grid.affine}
     options, written = {**_SCRATCH, **size, **kind}, set[Block]()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import rasterio
@@ -118,7 +118,8 @@ class Layer:
             x0, y0 = np.maximum(corner[:2], box[:2]).tolist()
             x1, y1 = np.minimum(corner[2:], box[2:]).tolist()
             window = Window(x0 - piece.col, y0 - piece.row, x1 - x0, y1 - y0)
-            pixels = _read(piece.path(), window, shrink)
+            with opened(piece.path()) as source:
+                pixels = read_window(source, window, shrink)
             row, col = (y0 - top) // shrink, (x0 - left) // shrink
             found[:, row : row + pixels.shape[1], col : col + pixels.shape[2]] = pixels
         return found
@@ -187,17 +188,20 @@ def empty(planes: int) -> int:
     return 0 if planes == 4 else NOT_SEGMENTED
 
 
-def _read(path: Path, window: Window, shrink: int) -> NDArray[np.uint8]:
-    with rasterio.open(path, driver="GTiff") as source:
-        masked = MaskFlags.per_dataset in source.mask_flag_enums[0]
-        if not masked and not source.overviews(1):  # a tile's own
-            return _shrunk(source.read(window=window), shrink)
-        shape = (-(-int(window.height) // shrink), -(-int(window.width) // shrink))
-        pixels = source.read(window=window, out_shape=(source.count, *shape))
-        if masked:
-            opacity = source.dataset_mask(window=window, out_shape=shape)
-            pixels = np.concatenate([pixels, opacity[None]])
-    return _multiplied(pixels)
+def opened(path: Path) -> Any:
+    """Open a raster of a run."""
+    return rasterio.open(path, driver="GTiff")
+
+
+def read_window(source: Any, window: Window, shrink: int = 1) -> NDArray[np.uint8]:
+    """Return (plane, y, x) of a window of an open raster, a picture's bands by its opacity."""
+    own = 1 if not source.overviews(1) else shrink  # a tile has none: it is shrunk here
+    shape = (-(-int(window.height) // own), -(-int(window.width) // own))
+    pixels = source.read(window=window, out_shape=(source.count, *shape))
+    if MaskFlags.per_dataset in source.mask_flag_enums[0]:
+        opacity = source.dataset_mask(window=window, out_shape=shape)
+        pixels = np.concatenate([pixels, opacity[None]])
+    return _shrunk(pixels, shrink // own)
 
 
 def _shrunk(pixels: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:

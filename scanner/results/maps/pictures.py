@@ -29,7 +29,7 @@ from scanner.results.maps.drawing import LONGEST_PX, NOTHING, Image, on_grey, sa
 from scanner.results.maps.grids import Grid, moved_bounds, transformer
 from scanner.results.maps.notes import is_noted, note
 from scanner.results.maps.raster_tiles import METRES_PER_DEGREE, raster_tiles
-from scanner.results.maps.rasters import credit, mosaic_grid, picture, warped
+from scanner.results.maps.rasters import cell_pictures, credit, mosaic_grid, warped
 from scanner.results.outputs import sha256
 from scanner.results.palette import CLASS_COLOURS, STATUS_COLOURS, SUSPICIOUS
 from scanner.version import __version__
@@ -181,18 +181,20 @@ def _cells(run: FinishedRun, view: Grid) -> Iterator[tuple[NDArray[np.object_], 
 def _crops(run: FinishedRun, folder: Path) -> None:
     """Write the cells of the highest scores, each enlarged, named so that they sort."""
     folder.mkdir()
-    best = pd.DataFrame({"cell_id": [], "score": [], "geometry": []})
-    for batch in _batches(run, ["cell_id", "score", "geometry"]):
+    best = pd.DataFrame({"cell_id": [], "score": [], "tile_id": []})
+    for batch in _batches(run, ["cell_id", "score", "tile_id"]):
         scored = batch.dropna(subset=["score"])
         both = pd.concat([best, scored]) if len(best) else scored
         best = both.sort_values(["score", "cell_id"], ascending=[False, True]).head(CROPS)
-    cells = zip(best["cell_id"], best["score"], best["geometry"], strict=True)
-    for cell_id, score, wkb in cells:
-        pixels = picture(run, shapely.from_wkb(wkb), CELL_PX)
-        if pixels[..., 3].any():
-            size = (CELL_PX * CROP_SCALE, CELL_PX * CROP_SCALE)
-            large = cv2.resize(on_grey(pixels), size, interpolation=cv2.INTER_CUBIC)
-            save(folder / f"{score:.4f}_{cell_id}.jpg", large.astype(np.uint8, copy=False))
+    tiles = {tile.tile_id: tile for tile in run.tiles}
+    size = (CELL_PX * CROP_SCALE, CELL_PX * CROP_SCALE)
+    for tile_id, cells in best.groupby("tile_id"):
+        scores = dict(zip(cells["cell_id"], cells["score"], strict=True))
+        for cell_id, pixels in cell_pictures(run, tiles[str(tile_id)], scores):
+            if pixels[..., 3].any():
+                large = cv2.resize(on_grey(pixels), size, interpolation=cv2.INTER_CUBIC)
+                path = folder / f"{scores[cell_id]:.4f}_{cell_id}.jpg"
+                save(path, large.astype(np.uint8, copy=False))
 
 
 def _batches(run: FinishedRun, columns: list[str]) -> Iterator[pd.DataFrame]:

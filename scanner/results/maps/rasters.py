@@ -5,22 +5,25 @@ In one UTM zone the pixels are the tiles' own; over several zones they are warpe
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
 
+from scanner.area.grid import CELL_PX, Tile
 from scanner.detection.rasters import RASTERS
 from scanner.results.finished import FinishedRun
 from scanner.results.maps.cogs import cog_path, credit, current_cog, write_cog
 from scanner.results.maps.grids import Bounds, Grid
-from scanner.results.maps.layers import file_layer
+from scanner.results.maps.layers import file_layer, opened, read_window
 from scanner.results.maps.mosaic import render
 from scanner.results.maps.raster_tiles import raster_tiles
 
-__all__ = ["assemble", "credit", "mosaic_grid", "picture", "warped"]
+__all__ = ["assemble", "cell_pictures", "credit", "mosaic_grid", "picture", "warped"]
 
 
 def assemble(run: FinishedRun) -> dict[str, Path]:
@@ -63,6 +66,23 @@ def picture(
     tiles = raster_tiles(run)
     found = render(tiles.layers(name), tiles.around(geometry, size_px, margin_m), name)
     return np.ascontiguousarray(np.moveaxis(found, 0, -1))
+
+
+def cell_pictures(
+    run: FinishedRun, tile: Tile, cells: Collection[str]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield id and quicklook (48, 48, 4) of some of a tile's cells, as :func:`picture` gives them.
+
+    The tile's file is opened once: a block of it holds a hundred cells, and takes long to decode.
+    """
+    path = run.raster(tile.tile_id, "quicklook")
+    if path is None:
+        return
+    with opened(path) as source:
+        for row, col in tile.cells:
+            if (cell_id := tile.cell_id(row, col)) in cells:
+                window = Window(col * CELL_PX, row * CELL_PX, CELL_PX, CELL_PX)
+                yield cell_id, np.ascontiguousarray(np.moveaxis(read_window(source, window), 0, -1))
 
 
 def warped(
