@@ -64,7 +64,7 @@ def openvino(segmenter: str | None, threads: int) -> Run:
     model = ov.convert_model(module, example_input=torch.zeros(shape), input=[shape])
     settings = {
         "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,  # or both on one core
     }  # fmt: skip
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda window: request.infer([window])
