@@ -7,6 +7,7 @@ where an item of another UTM zone must be warped. Nothing is read here: the clie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +26,23 @@ from scanner.imagery.readers import Area, OdcDriver, StackReader
 
 DTYPES: Final[dict[str, str]] = {"SCL": "uint8"}
 """Pixels are uint16 unless named here."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What :func:`load_cube` asks of an engine."""
+
+    geobox: GeoBox
+    bands: list[str]
+    env: dict[str, str]
+    chunk: int
+    areas: tuple[Area, ...] | None
+    count: str | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels."""
+        return np.dtype(DTYPES.get(self.bands[0], "uint16"))
 
 
 def load_cube(
@@ -49,8 +67,7 @@ def load_cube(
         chunk: pixels a spatial chunk; -1 is one chunk.
         areas: the parts of the grid to read, of a cube of one spatial chunk; what lies outside is
             nodata. ``None`` reads all of it.
-        count: key under which the bytes read are counted, where the engine is stackstac
-            (``readers.take_count``).
+        count: key under which the bytes read are counted (``readers.take_count``).
 
     Coordinates: ``id`` and ``solar_day`` along time, pixel centres x and y. Reading raises
     ``ReadError`` naming the asset (unsigned); a failed read is never nodata.
@@ -60,8 +77,8 @@ def load_cube(
     load = {"stackstac": _load_stackstac, "odc": _load_odc}[engine]
     known = [band for band in bands if any(item.asset_key(band) for item in items)] or list(bands)
     only = None if areas is None else tuple(areas)
-    plain = [_plain(item, known) for item in items]
-    cube = load(plain, geobox, known, dict(env or {}), chunk, only, count)
+    wanted = _Wanted(geobox, known, dict(env or {}), chunk, only, count)
+    cube = load([_plain(item, known) for item in items], wanted)
     if len(cube) != len(items):  # stackstac leaves items without any of the assets out
         lacking = [i.id for i in items if all(i.asset_key(band) is None for band in bands)]
         raise ReadError(f"item {', '.join(lacking)}: has none of {', '.join(bands)}; leave it out")
@@ -129,27 +146,19 @@ def _plain(item: Item, bands: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _load_stackstac(
-    items: list[dict[str, Any]],
-    geobox: GeoBox,
-    bands: list[str],
-    env: dict[str, str],
-    chunk: int,
-    areas: tuple[Area, ...] | None,
-    count: str | None,
-) -> Any:
-    dtype = np.dtype(DTYPES.get(bands[0], "uint16"))
+def _load_stackstac(items: list[dict[str, Any]], wanted: _Wanted) -> Any:
+    geobox, dtype = wanted.geobox, wanted.dtype
     box = geobox.boundingbox
     bounds = (box.left, box.bottom, box.right, box.top)
     return stackstac.stack(
         [_reaching(item, geobox.crs.epsg, bounds) for item in items],
-        assets=bands,
+        assets=wanted.bands,
         epsg=geobox.crs.epsg,
         resolution=abs(geobox.resolution.x),
         bounds=bounds,
         snap_bounds=False,
         resampling=Resampling.nearest,
-        chunksize=(-1, -1, chunk, chunk),
+        chunksize=(-1, -1, wanted.chunk, wanted.chunk),
         dtype=dtype,
         fill_value=dtype.type(NODATA),
         rescale=False,
@@ -157,9 +166,9 @@ def _load_stackstac(
         xy_coords=False,
         properties=False,
         band_coords=False,
-        gdal_env=LayeredEnv(always=env, open={"VSI_CACHE": True}, read={"VSI_CACHE": False}),
+        gdal_env=LayeredEnv(always=wanted.env, open={"VSI_CACHE": True}, read={"VSI_CACHE": False}),
         errors_as_nodata=(),
-        reader=partial(StackReader, areas=areas, count=count),
+        reader=partial(StackReader, areas=wanted.areas, count=wanted.count),
     ).data
 
 
@@ -177,35 +186,28 @@ def _reaching(item: dict[str, Any], epsg: int, bounds: tuple[float, ...]) -> dic
     return item | {"properties": told, "assets": assets}
 
 
-def _load_odc(
-    items: list[dict[str, Any]],
-    geobox: GeoBox,
-    bands: list[str],
-    env: dict[str, str],
-    chunk: int,
-    areas: tuple[Area, ...] | None,
-    count: str | None,
-) -> Any:
+def _load_odc(items: list[dict[str, Any]], wanted: _Wanted) -> Any:
     import dask.array as da
     import odc.stac
     import pystac
 
-    size = geobox.shape.x if chunk == -1 else chunk
+    geobox, dtype = wanted.geobox, wanted.dtype
+    size = geobox.shape.x if wanted.chunk == -1 else wanted.chunk
     steps = []
     for raw in items:  # one load an item keeps our order: odc sorts by time alone
         item = pystac.Item.from_dict(raw)
-        present = [band for band in bands if band in item.assets]
+        present = [band for band in wanted.bands if band in item.assets]
         data = odc.stac.load(
             [item],
             bands=present,
             geobox=geobox,
             chunks={"y": size, "x": size},
-            dtype=DTYPES.get(bands[0], "uint16"),
+            dtype=dtype.name,
             nodata=NODATA,
             resampling="nearest",
             fail_on_error=True,
-            driver=OdcDriver(env, areas),
+            driver=OdcDriver(wanted.env, wanted.areas, wanted.count),
         )
-        empty = da.zeros(tuple(geobox.shape), dtype=DTYPES.get(bands[0], "uint16"), chunks=size)
-        steps.append(da.stack([data[b].data[0] if b in present else empty for b in bands]))
+        empty = da.zeros(tuple(geobox.shape), dtype=dtype, chunks=size)
+        steps.append(da.stack([data[b].data[0] if b in present else empty for b in wanted.bands]))
     return da.stack(steps).rechunk({0: -1, 1: -1})

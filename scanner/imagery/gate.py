@@ -17,9 +17,14 @@ Gate = Callable[[str], AbstractContextManager[None]]
 _gates: list[Gate] = []
 
 
-def set_gate(gate: Gate | None) -> None:
-    """Let every read of this process pass ``gate``; ``None`` takes it away."""
-    _gates[:] = [] if gate is None else [gate]
+def add_gate(gate: Gate) -> None:
+    """Let every read of this process pass ``gate``, in place of one added before, until it goes."""
+    _gates.append(gate)
+
+
+def remove_gate(gate: Gate) -> None:
+    """Take a gate away; the one added before it counts again."""
+    _gates.remove(gate)
 
 
 @contextmanager
@@ -29,5 +34,5 @@ def passing(href: str) -> Iterator[None]:
     if not gates:
         yield
         return
-    with gates[0](urlsplit(href).netloc.lower()):
+    with gates[-1](urlsplit(href).netloc.lower()):
         yield

@@ -36,6 +36,9 @@ from scanner.imagery.gate import passing
 Area = tuple[int, int, int, int]
 """A rectangle of a cube's grid in pixels: top, left, bottom, right, the last two not included."""
 
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right, top, in metres of a CRS."""
+
 SOUND_DTYPES: Final[dict[str, tuple[str, ...]]] = {
     "uint16": ("uint16", "int16"),
     "uint8": ("uint8", "uint16", "int16"),
@@ -55,6 +58,17 @@ def take_count(key: str) -> int:
     """Return, and forget, the bytes counted under ``key`` in this process (``load_cube``)."""
     with _counting:
         return _counts.pop(key, 0)
+
+
+def _add_bytes(key: str | None, asset: Any, bounds: Bounds, epsg: int) -> None:
+    """Add, under ``key``, the bytes of an open asset's blocks that meet ``bounds`` (EPSG)."""
+    if key is None:
+        return
+    if asset.crs.to_epsg() != epsg:
+        bounds = transform_bounds(f"EPSG:{epsg}", asset.crs, *bounds)
+    needed = block_bytes(asset, bounds)
+    with _counting:
+        _counts[key] += needed
 
 
 def open_asset(url: str, dtype: np.dtype[Any], **options: Any) -> SelfCleaningDatasetReader:
@@ -154,22 +168,13 @@ class StackReader(AutoParallelRioReader):  # type: ignore[misc]
         else:
             read = partial(dataset.read, out_dtype=self.dtype)
             pixels = self._aligned.pixels(read, window, self.dtype)
-        if self._count is not None:
-            needed = self._bytes(windows.bounds(window, self.spec.transform))
-            with _counting:
-                _counts[self._count] += needed
+        grid = dataset.dataset
+        asset = getattr(grid, "src_dataset", grid)
+        _add_bytes(self._count, asset, windows.bounds(window, self.spec.transform), self.spec.epsg)
         return pixels
 
-    def _bytes(self, bounds: tuple[float, float, float, float]) -> int:
-        """Return the bytes of the asset's blocks that meet ``bounds`` of the cube's CRS."""
-        grid = self.dataset.dataset
-        asset = getattr(grid, "src_dataset", grid)
-        if asset.crs.to_epsg() != self.spec.epsg:
-            bounds = transform_bounds(f"EPSG:{self.spec.epsg}", asset.crs, *bounds)
-        return block_bytes(asset, bounds)
 
-
-def block_bytes(asset: Any, bounds: tuple[float, float, float, float]) -> int:
+def block_bytes(asset: Any, bounds: Bounds) -> int:
     """Return the compressed bytes of a GeoTIFF's blocks that meet ``bounds`` (its CRS, metres).
 
     0 for formats that do not tell the sizes of their blocks, and for blocks that are left out.
@@ -192,9 +197,12 @@ def block_bytes(asset: Any, bounds: tuple[float, float, float, float]) -> int:
 class OdcReader(RioReader):  # type: ignore[misc]
     """odc-loader's reader under the same rules as stackstac's."""
 
-    def __init__(self, src: Any, ctx: Any, areas: tuple[Area, ...] | None) -> None:
+    def __init__(
+        self, src: Any, ctx: Any, areas: tuple[Area, ...] | None, count: str | None
+    ) -> None:
         super().__init__(src, ctx)
         self._areas = areas
+        self._count = count
 
     def read(self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None) -> Any:
         """Return where the pixels lie in the grid, and them; ``ReadError`` where they fail."""
@@ -202,14 +210,17 @@ class OdcReader(RioReader):  # type: ignore[misc]
 
     def _read(self, cfg: Any, geobox: GeoBox, dst: Any, selection: Any) -> Any:
         # the library opens by content: held open, what was checked is what it finds in GDAL's cache
-        with open_asset(self._src.uri, np.dtype(cfg.dtype)):
+        with open_asset(self._src.uri, np.dtype(cfg.dtype)) as asset:
             if self._areas is None:
+                _add_bytes(self._count, asset, geobox.boundingbox.bbox, geobox.crs.epsg)
                 return super().read(cfg, geobox, dst=dst, selection=selection)
             out = np.empty(geobox.shape, cfg.dtype) if dst is None else dst
             out[...] = NODATA
             for top, left, bottom, right in self._areas:
                 rows, cols = slice(top, bottom), slice(left, right)
-                place, pixels = super().read(cfg, geobox[rows, cols], selection=selection)
+                part = geobox[rows, cols]
+                _add_bytes(self._count, asset, part.boundingbox.bbox, part.crs.epsg)
+                place, pixels = super().read(cfg, part, selection=selection)
                 out[rows, cols][place] = pixels
             return (slice(0, geobox.shape.y), slice(0, geobox.shape.x)), out
 
@@ -217,10 +228,16 @@ class OdcReader(RioReader):  # type: ignore[misc]
 class OdcDriver(RioDriver):  # type: ignore[misc]
     """Opens with :class:`OdcReader`, under GDAL options that travel with each task."""
 
-    def __init__(self, env: Mapping[str, str], areas: Iterable[Area] | None = None) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        areas: Iterable[Area] | None = None,
+        count: str | None = None,
+    ) -> None:
         super().__init__()
         self._env = dict(env)
         self._areas = None if areas is None else tuple(areas)
+        self._count = count
 
     def capture_env(self) -> dict[str, Any]:
         """Return the GDAL options of every read."""
@@ -228,4 +245,4 @@ class OdcDriver(RioDriver):  # type: ignore[misc]
 
     def open(self, src: Any, ctx: Any) -> RioReader:
         """Return the reader of an asset."""
-        return OdcReader(src, ctx, self._areas)
+        return OdcReader(src, ctx, self._areas, self._count)

@@ -77,7 +77,7 @@ class DayChoice:
     day_bits: NDArray[np.uint32] = field(compare=False)
     """Bit set of the days that saw ``DAY_SHARE`` of a cell clear, (42, 42)."""
     bytes_read: int = 0
-    """Of the SCL, as far as the engine tells."""
+    """Of the SCL, as far as their format tells."""
 
 
 def solar_days(items: Sequence[Item]) -> list[dt.date]:

@@ -53,7 +53,7 @@ class TileReport:
     suspicious: int = 0
     mining: int = 0
     bytes_read: int = 0
-    """Of SCL and bands, compressed, as far as the engine tells."""
+    """Of SCL and bands, compressed, as far as their format tells."""
     backend: str = ""
     """What the models ran on; empty where they did not run."""
 

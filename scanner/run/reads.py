@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from distributed import Client, Semaphore
 
-from scanner.imagery.gate import set_gate
+from scanner.imagery.gate import add_gate, remove_gate
 
 logger = logging.getLogger(__name__)
 
@@ -91,12 +91,12 @@ class Reads:
         """Let all reads of this process pass here from now on."""
         for name in TELLING:
             logging.getLogger(name).addFilter(self._ear)
-        set_gate(self.passing)
+        add_gate(self.passing)
 
     def close(self) -> None:
-        """Let go of whatever waits, and pass nothing here any more."""
+        """Let go of whatever waits, and pass nothing here any more; once, after ``open``."""
         self._closing.set()
-        set_gate(None)
+        remove_gate(self.passing)
         for name in TELLING:
             logging.getLogger(name).removeFilter(self._ear)
 
@@ -141,26 +141,26 @@ def _give_back(semaphore: Semaphore) -> None:
         logger.info("a lease could not be given back (%s)", error)
 
 
-_here: list[Reads] = []
-"""The gate of this process, where it is a worker."""
+_here: dict[str, Reads] = {}
+"""The gates of this process, where it is a worker, by the run they are of."""
 
 
-def open_gate(worker: Any, at_once: int | None) -> None:
-    """Make this worker polite; takes the place of an earlier run's gate."""
-    close_gate()
-    _here.append(Reads(worker, at_once))
-    _here[0].open()
+def open_gate(worker: Any, at_once: int | None, run: str) -> None:
+    """Make this worker polite for a run; of several runs, the bound of the latest counts."""
+    close_gate(run)
+    _here[run] = Reads(worker, at_once)
+    _here[run].open()
 
 
-def close_gate() -> None:
-    """Let go of all reads that wait; to be called when a worker closes."""
-    while _here:
-        _here.pop().close()
+def close_gate(run: str) -> None:
+    """Let go of all reads that wait at a run's gate; to be called when it or the worker ends."""
+    if run in _here:
+        _here.pop(run).close()
 
 
 def pause_reads(seconds: float) -> None:
-    """Let no read begin on this worker for as long."""
-    for reads in _here:
+    """Let no read begin on this worker for as long, whatever run it is for."""
+    for reads in _here.values():
         reads.pause(seconds)
 
 

@@ -81,7 +81,7 @@ class TileResult:
     table: pa.Table
     refused: tuple[tuple[str, str], ...]
     bytes_read: int = 0
-    """Of the bands, as far as the engine tells."""
+    """Of the bands, as far as their format tells."""
     backend: str = ""
     """What the models ran on, ``openvino 2026.4.1 f32``."""
     rasters: Mapping[str, bytes] = field(default_factory=dict)

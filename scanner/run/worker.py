@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any, Final
 
+import cv2
 from distributed import WorkerPlugin
 
 from scanner.computing import compute_side_by_side
@@ -66,12 +67,13 @@ class PrepareWorker(WorkerPlugin):  # type: ignore[misc]
             _check_gdal()
             guard_secrets()
             use(self._backend, TORCH_THREADS)
+            cv2.setNumThreads(1)
             if kind() == "cuda":
                 compute_side_by_side()
             for ref in self._models:  # one that cannot be loaded ends the run before it reads
                 ref.load()
-        open_gate(worker, self._reads)
+        open_gate(worker, self._reads, self.name)
 
     def teardown(self, worker: Any) -> None:
-        """Run on each worker as it ends, or as another run takes it over."""
-        close_gate()
+        """Run on each worker as it ends, or as the run does."""
+        close_gate(self.name)

@@ -52,11 +52,12 @@ def main() -> None:
             classifier=str(tiny_classifier(folder / "classifier")),
         )
         models, pixels, env = load_models(config), config.pixels, gdal_env(config.search)
-        chosen = look(TILE, items, pixels, env).compute()[()].days
+        choice = look(TILE, items, pixels, env).compute()[()]
+        chosen = choice.days
         used = of_days(items, chosen)
         looking = least(lambda: look(TILE, items, pixels, env).compute())
         composing = least(lambda: compose_tile(TILE, used, models.bands, pixels))
-        every = least(lambda: scan_tile(TILE, used, pixels, models, env).compute())
+        every = least(lambda: scan_tile(TILE, used, choice, pixels, models, env).compute())
         segmenter = models.segmenter.load()
         window = np.full((1, 3, WINDOW, WINDOW), 0.1, dtype=np.float32)
         windows = 9 * least(lambda: segmenter.class_map(window))

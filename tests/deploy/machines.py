@@ -186,20 +186,32 @@ class Machines:
             for part in (more.pop("first", ""), str(ROOT), os.environ.get("PYTHONPATH"))
             if part
         )
-        return {**os.environ, "DASK_CONFIG": str(self._config), "PYTHONPATH": path, **more}
+        told = {"DASK_CONFIG": str(self._config), "DASK_LOGGING__DISTRIBUTED": "info"}
+        return {**os.environ, **told, "PYTHONPATH": path, **more}
 
     def log(self, name: str) -> Path:
         """Return the file with what a process said."""
         return self._folder / f"{name}.log"
 
+    @contextlib.contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Let a machine stand still within the block."""
+        self._signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(name, signal.SIGCONT)
+
     def kill(self, name: str) -> None:
         """End a machine at once: nanny and worker, without a word to anyone."""
-        process = self.running.pop(name)
-        children = [int(pid) for pid in _descendants(process.pid)]
-        for pid in (process.pid, *children):
+        self._signal(name, signal.SIGKILL)
+        self.running.pop(name).wait(timeout=WAIT_S)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        root = self.running[name].pid
+        for pid in (root, *(int(one) for one in _descendants(root))):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait(timeout=WAIT_S)
+                os.kill(pid, number)
 
     def close(self) -> None:
         """End everything."""

@@ -85,7 +85,7 @@ def on_host(blank, serve_files):
 
 
 def open_gate(bound, dask_worker):
-    reads.open_gate(dask_worker, bound)
+    reads.open_gate(dask_worker, bound, "a run")
 
 
 def set_gates(client, bound):
@@ -125,7 +125,7 @@ def test_reads_of_one_host_at_once_stay_below_the_bound(crew, on_host):
 
 def test_local_files_pass_no_gate(crew, blank, on_host):
     def leases(dask_worker):
-        return {host for one in reads._here for host in one._semaphores}
+        return {host for one in reads._here.values() for host in one._semaphores}
 
     set_gates(crew, 1)
     _, items = blank
@@ -136,9 +136,25 @@ def test_local_files_pass_no_gate(crew, blank, on_host):
     assert set().union(*crew.run(leases).values()) == {host.url.removeprefix("http://")}
 
 
+def test_the_gate_of_a_run_outlives_another_run(crew, on_host):
+    def another(end, dask_worker):
+        if end:
+            reads.close_gate("another run")
+        else:
+            reads.open_gate(dask_worker, 2, "another run")
+
+    set_gates(crew, 1)
+    for end, most in ((False, 2), (True, 1)):
+        crew.run(another, end)
+        host, items = on_host(latency_s=0.2)
+        assert read_all(crew, items[:8]) == 8
+        assert host.most_at_once <= most
+        assert set(crew.run(lambda dask_worker: len(reads._here)).values()) == {1 if end else 2}
+
+
 def holder(dask_worker):
     """Return the process id of a worker that holds a lease."""
-    held = any(one._leases for here in reads._here for one in here._semaphores.values())
+    held = any(one._leases for here in reads._here.values() for one in here._semaphores.values())
     return os.getpid() if held else None
 
 
@@ -171,7 +187,7 @@ def test_all_workers_pause_when_one_is_told_of_an_overload(crew, on_host, monkey
     assert len(told) == 1
 
     reads.calmer(crew)(3600)
-    while not all(crew.run(lambda dask_worker: reads._here[0]._until).values()):
+    while not all(crew.run(lambda dask_worker: reads._here["a run"]._until).values()):
         time.sleep(0.05)
     host, items = on_host()
     futures = crew.compute(list(cubes(items)))

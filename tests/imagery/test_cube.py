@@ -390,7 +390,8 @@ def test_nothing_is_opened_where_nothing_is_wanted(item):
     assert not cube.compute().values.any()
 
 
-def test_bytes_are_those_of_the_blocks_that_hold_the_areas(tmp_path):
+@pytest.mark.parametrize("engine", ["stackstac", "odc"])
+def test_bytes_are_those_of_the_blocks_that_hold_the_areas(engine, tmp_path):
     noise = np.random.default_rng(0).integers(1, 9999, (1500, 1500)).astype(np.uint16)
     item = make_item(tmp_path, "large", {"B04": noise})  # 3 x 3 blocks of 512
     grid = box(600_000, 9_300_000, 1500, 1500)
@@ -402,7 +403,9 @@ def test_bytes_are_those_of_the_blocks_that_hold_the_areas(tmp_path):
         }
 
     def counted(areas):
-        load_cube([item], grid, ("B04",), env=ENV, areas=areas, count="here").compute()
+        load_cube(
+            [item], grid, ("B04",), engine=engine, env=ENV, areas=areas, count="here"
+        ).compute()
         return readers.take_count("here")
 
     assert counted(None) == sum(size.values())

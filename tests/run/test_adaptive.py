@@ -41,7 +41,7 @@ def test_only_a_number_or_auto_is_a_number_of_workers():
 
 def bound(dask_worker):
     """Return how many reads of one host are allowed, by what a worker knows."""
-    (gate,) = reads._here
+    (gate,) = reads._here.values()
     return gate._at_once
 
 

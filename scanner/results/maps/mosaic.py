@@ -106,6 +106,8 @@ def _plain(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if len(pixels) == 1:
         return pixels
     opacity = pixels[3]
+    if opacity.min(initial=255) == 255:  # most of an area is nothing but opaque
+        return pixels
     pixels[:, (opacity < OPAQUE)] = 0
     partly = (opacity > 0) & (opacity < 255)
     if partly.any():
