@@ -168,9 +168,11 @@ class StackReader(AutoParallelRioReader):  # type: ignore[misc]
         else:
             read = partial(dataset.read, out_dtype=self.dtype)
             pixels = self._aligned.pixels(read, window, self.dtype)
-        grid = dataset.dataset
-        asset = getattr(grid, "src_dataset", grid)
-        _add_bytes(self._count, asset, windows.bounds(window, self.spec.transform), self.spec.epsg)
+        if isinstance(dataset, ThreadLocalRioDataset):  # no other format tells its blocks' sizes
+            grid = dataset.dataset
+            asset = getattr(grid, "src_dataset", grid)
+            bounds = windows.bounds(window, self.spec.transform)
+            _add_bytes(self._count, asset, bounds, self.spec.epsg)
         return pixels
 
 
