@@ -54,19 +54,21 @@ Measured: 5 % in mostly forest, 12 % in the demo, 41 to 52 % in disturbed land.
 LOOKS: Final = 2
 """Chips of a suspicious cell (``detection.classify.score_cells``)."""
 
-SCL_S: Final = 0.07
+SCL_S: Final = 0.009
 """Seconds of a core for the SCL of one date of a tile: decoded, and looked at for clear views.
 
-Measured together with the next two: 9.7 s of processor time beside the windows, on a full tile of
-36 dates and six days of six bands. How they share it is a guess; ``tests.benchmarks.tile_rest``
-measures each.
+This and the next two were measured by ``tests.benchmarks.tile_rest`` on a full tile of 36 dates, of
+which six were read, three bands of each.
 """
 
-BAND_S: Final = 0.15
+BAND_S: Final = 0.13
 """Seconds of a core for one band of one day of a tile: decoded, made reflectance, composed."""
 
-TABLE_S: Final = 1.8
-"""Seconds of a core for what else a tile takes: its cells, their outlines, tables and maps."""
+TABLE_S: Final = 1.6
+"""Seconds of a core for what else a tile takes: its cells, their outlines, tables and maps.
+
+1.3 where no cell is suspicious; the outlines of a hundred that are take 0.3 more.
+"""
 
 GPU_MPX_S: Final = 30.0
 """Pixels a GPU segments in a second, in millions. An assumption: there was none to measure."""
