@@ -38,14 +38,15 @@ import shapely
 from dask._task_spec import Task
 from distributed import Client
 
-from scanner.area.grid import Tile, Zone, to_geographic
+from scanner.area.grid import TILE_CELLS, Tile, Zone, to_geographic
 from scanner.config import RunConfig, ScanConfig
 from scanner.imagery.item import Item
 from scanner.imagery.screen import DayChoice
 from scanner.run import submit
 from scanner.run.cluster import open_client
+from scanner.run.part import unseen_part
 from scanner.run.pipeline import load_models
-from scanner.run.tile import TileResult, unseen_table
+from scanner.run.tile import TileResult
 from tests.models_tiny import tiny_classifier, tiny_segmenter
 
 ZONES: Final = range(18, 26)
@@ -107,14 +108,14 @@ def _item(lon: int, lat: int, day: dt.date) -> Item:
 def _answered(tile_id: str, answer: Any) -> Any:
     del tile_id
     out = np.empty((), dtype=object)
-    out[()] = answer if answer is not None else TileResult(_rows(), (), {})
+    out[()] = answer if answer is not None else TileResult(_rows(), ())
     return out
 
 
 @cache
 def _rows() -> pa.Table:
     """Return the table of a full tile, made once a worker; it travels each time."""
-    return unseen_table(Tile(Zone(21, True), 30, 40))
+    return unseen_part(Tile(Zone(21, True), 30, 40))
 
 
 def _graph(step: str, tile: Tile, answer: Any) -> da.Array:
@@ -128,7 +129,9 @@ _COUNT: Final = itertools.count()
 
 
 def _look(tile: Tile, *_: Any, **__: Any) -> da.Array:
-    return _graph("look", tile, DayChoice(DAYS, (1.0, 1.0)))
+    clear = np.ones((TILE_CELLS, TILE_CELLS))
+    days = np.full((TILE_CELLS, TILE_CELLS), 3, dtype=np.uint32)
+    return _graph("look", tile, DayChoice(DAYS, (1.0, 1.0), tile.mask, clear, days))
 
 
 def _scan_tile(tile: Tile, *_: Any, **__: Any) -> da.Array:
