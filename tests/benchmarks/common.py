@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -116,6 +117,16 @@ def named(models: Models) -> str:
     """Return one line that tells which models a table was made with."""
     cards = (models.segmenter_card, models.classifier_card)
     return "Models: " + ", ".join(f"{card.name} `{card.sha256[:12]}`" for card in cards) + "."
+
+
+def least(work: Callable[[], object], times: int = 3) -> float:
+    """Return the least processor time of a few turns, in seconds."""
+    seconds = []
+    for _ in range(times):
+        started = time.process_time()
+        work()
+        seconds.append(time.process_time() - started)
+    return min(seconds)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ from tests.benchmarks.common import (
     chosen_models,
     compose_tile,
     for_model,
+    least,
     machine,
     named,
     parser,
@@ -49,7 +50,6 @@ from tests.benchmarks.common import (
 CROP: Final = 448
 CALIBRATED_ON: Final = 9
 """Windows: those of the first tile."""
-TIMES: Final = 5
 
 Classes = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 
@@ -84,16 +84,6 @@ def classes_by(model: Any) -> Classes:
         return class_map(np.array(request.get_output_tensor(0).data)[0], *window.shape[2:])
 
     return run
-
-
-def seconds(run: Classes, window: NDArray[np.float32]) -> float:
-    """Return the least processor time of a window."""
-    took = []
-    for _ in range(TIMES):
-        begun = time.process_time()
-        run(window)
-        took.append(time.process_time() - begun)
-    return min(took)
 
 
 def compared(one: Classes, other: Classes, windows: list[NDArray[np.float32]]) -> list[str]:
@@ -147,7 +137,7 @@ def main() -> None:
         ["demo, other tiles", *compared(plain[WINDOW], small[WINDOW], windows[CALIBRATED_ON:])],
         ["real scenes (L1C)", *compared(plain[CROP], small[CROP], real)],
     ]
-    took = [seconds(one[WINDOW], windows[0]) for one in (plain, small)]
+    took = [least(partial(one[WINDOW], windows[0]), times=5) for one in (plain, small)]
     tell(
         args,
         "## int8",

@@ -11,10 +11,7 @@ models whose windows are timed and taken off, and no cell suspicious: what those
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dask
 
@@ -26,21 +23,9 @@ from scanner.models.segmenter import set_threads
 from scanner.run.pipeline import load_models
 from scanner.run.tile import look, of_days, scan_tile
 from scanner.run.worker import TORCH_THREADS
-from tests.benchmarks.common import compose_tile, machine, parser, table, tell
+from tests.benchmarks.common import compose_tile, least, machine, parser, table, tell
 from tests.benchmarks.memory import DATES, TILE, full_tile_items
 from tests.models_tiny import tiny_classifier, tiny_segmenter
-
-TIMES = 3
-
-
-def least(work: Callable[[], Any]) -> float:
-    """Return the least processor time of a few."""
-    seconds = []
-    for _ in range(TIMES):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return min(seconds)
 
 
 def main() -> None:
