@@ -40,7 +40,9 @@ LOSSY: Final[dict[str, Any]] = {
 }  # fmt: skip
 """How the quicklook is written; WebP took four times as long."""
 
-_TILED: Final = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512}
+_TILED: Final = {
+    "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "sparse_ok": True,
+}  # fmt: skip
 
 
 def tile_rasters(

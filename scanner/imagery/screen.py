@@ -59,8 +59,17 @@ LOOK_VIEWS: Final = 2
 """... and at least so many, where there are more: once may be a mistake of the SCL, and a median
 shows nothing that only one of several views shows."""
 
+LOOK_SIDE: Final = 8
+"""Pixels a side (160 m) of the square in which such pixels are counted: a scar lies together, while
+the SCL's errors are strewn, and a cell's size of ground near clouds holds a hectare of them."""
+
 LOOK_PIXELS: Final = 5
-"""So many such pixels (0.04 ha each) within the size of a cell around a place are worth a look."""
+"""So many such pixels (0.04 ha each) in a square are worth a look."""
+
+LOOK_DOUBTFUL: Final = 12
+"""... or so many (half a hectare) of doubtful ones, or some of both: of pixels that were called
+dark, as forest in the shade of terrain is, or were clear once and then unclassified, as rims of
+clouds are. Ponds and tailings may be called so too, but seldom all of a mine."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ def _choose_block(
         [scl[[day == distinct[i] for day in known], 0] for i in chosen], clear_scl
     )
     views = 1 if latest else LOOK_VIEWS
-    look = worth_a_look(scl[:, 0], clear_scl, views) if screen and told else tile.mask
+    look = worth_a_look(scl[:, 0], known, clear_scl, views) if screen and told else tile.mask
     out = np.empty((), dtype=object)
     out[()] = DayChoice(
         days=tuple(distinct[i] for i in chosen),
@@ -264,32 +273,58 @@ def _cells(core: NDArray[Any]) -> NDArray[Any]:
 
 
 def worth_a_look(
-    scl: NDArray[np.uint8], clear_scl: Sequence[int], views: int = LOOK_VIEWS
+    scl: NDArray[np.uint8],
+    days: Sequence[dt.date],
+    clear_scl: Sequence[int],
+    views: int = LOOK_VIEWS,
 ) -> NDArray[np.bool_]:
     """Return the cells (42, 42) with more than dense vegetation on them or within half a cell.
 
     A pixel speaks for a look where ``LOOK_SHARE`` of its clear views, over all dates, show anything
     but vegetation; and where it was seen often and never clear, for bright ground is called cloud
     on every date (seen less often than ``STEADY_DAYS``, nothing could be made of it).
-    ``LOOK_PIXELS`` of them in a square of a cell's size, wherever it lies, are enough.
+    ``LOOK_PIXELS`` of them in a square of ``LOOK_SIDE`` are enough, or ``LOOK_DOUBTFUL``.
 
     Args:
         scl: (item, 1072, 1072), the chunk at 20 m, all candidates.
+        days: solar day of each item; where granules of a day overlap, they are one view.
         clear_scl: SCL classes taken as clear.
         views: clear views that must speak for it, where there are as many.
     """
     clear = np.zeros(scl.shape[1:], dtype=np.uint16)
-    bare, seen = np.zeros_like(clear), np.zeros_like(clear)
-    for one in scl:
-        shown = clear_mask(one, clear_scl)
+    bare, dark, seen = np.zeros_like(clear), np.zeros_like(clear), np.zeros_like(clear)
+    plain = np.zeros(clear.shape, dtype=bool)
+    for day in sorted(set(days)):
+        view = _one_view(scl[[one == day for one in days]], clear_scl)
+        shown = clear_mask(view, clear_scl)
         clear += shown
-        bare += shown & (one != Scl.VEGETATION)
-        seen += one != Scl.NODATA
+        bare += shown & (view != Scl.VEGETATION)
+        dark += shown & (view == Scl.DARK)
+        plain |= shown & np.isin(view, _PLAIN)
+        seen += view != Scl.NODATA
     needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
+    doubtful = (bare - dark < needed) | ((clear == 1) & ~plain)
     speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
-    around = cv2.boxFilter(
-        speaks.astype(np.float32), -1, (CELL_SCL, CELL_SCL), normalize=False,
+    # whole numbers: five pixels of twelve weigh as much as twelve of five
+    weight = speaks * np.where(doubtful & (clear > 0), LOOK_PIXELS, LOOK_DOUBTFUL)
+    found = cv2.boxFilter(
+        weight.astype(np.float32), -1, (LOOK_SIDE, LOOK_SIDE), normalize=False,
         borderType=cv2.BORDER_CONSTANT,
     )  # fmt: skip
-    near = np.asarray(around)[HALO_SCL:-HALO_SCL, HALO_SCL:-HALO_SCL] > LOOK_PIXELS - 0.5
-    return np.asarray(_cells(near).any(axis=(1, 3)))
+    enough = (found >= LOOK_PIXELS * LOOK_DOUBTFUL).astype(np.uint8)
+    reach = CELL_SCL - LOOK_SIDE + 1  # with a square's own half, half a cell on each side
+    near = np.asarray(cv2.dilate(enough, np.ones((reach, reach), np.uint8)), dtype=bool)
+    return np.asarray(_cells(near[HALO_SCL:-HALO_SCL, HALO_SCL:-HALO_SCL]).any(axis=(1, 3)))
+
+
+_PLAIN: Final = (Scl.BARE_SOIL, Scl.WATER)
+"""Classes that are no mistake of shade or cloud."""
+
+
+def _one_view(scl: NDArray[np.uint8], clear_scl: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the SCL (y, x) of a day's granules (item, y, x): the first clear one, or any."""
+    view = scl[0]
+    for other in scl[1:]:
+        better = clear_mask(other, clear_scl) & ~clear_mask(view, clear_scl)
+        view = np.where(better | (view == Scl.NODATA), other, view)
+    return np.asarray(view)

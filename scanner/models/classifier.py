@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,13 @@ from scanner.models.store import CARD_FILE, WEIGHTS_FILE, read_arrays, read_weig
 
 if TYPE_CHECKING:
     from torch import nn
+
+GLANCE: Final = 2
+"""Views of a chip after which it is done with where it is surely no mine: most chips are, and the
+classifier takes longest of all that a scan does."""
+
+SURELY_NONE: Final = 0.5
+"""... which is a score in each of them below this share of the lowest threshold its card names."""
 
 
 class Classifier(Protocol):
@@ -43,6 +50,10 @@ class Classifier(Protocol):
         """
         ...
 
+    def logits(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same chips -> mean logits over all views of each (n,), uncalibrated."""
+        ...
+
 
 class ResnetClassifier:
     """A network of chips with its card: scaling before, calibration after."""
@@ -53,6 +64,8 @@ class ResnetClassifier:
         self._engine = engine
         self._card = card
         self._calibration = card.calibration
+        named = [*card.thresholds.values(), *([] if card.threshold is None else [card.threshold])]
+        self._surely_none = SURELY_NONE * min(named, default=0.0)
 
     @property
     def card(self) -> ModelCard:
@@ -65,8 +78,19 @@ class ResnetClassifier:
         return self._engine.name
 
     def predict(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return calibrated scores, float32 (n,); see :class:`Classifier`."""
-        scores = calibrate(self.logits(reflectance), self._calibration)
+        """Return calibrated scores, float32 (n,); see :class:`Classifier`.
+
+        A chip that is surely no mine in ``GLANCE`` views is scored by these alone.
+        """
+        inputs = self._inputs(reflectance)
+        seen = self._engine.logits(inputs, range(min(GLANCE, self._engine.flips)))
+        logits = seen.mean(1)
+        glanced = self._scores(seen.max(1)) < self._surely_none  # false for what is no number
+        rest = range(GLANCE, self._engine.flips)
+        if rest:
+            more = self._engine.logits(inputs[~glanced], rest)
+            logits[~glanced] = np.concatenate([seen[~glanced], more], axis=1).mean(1)
+        scores = self._scores(logits)
         bad = int(np.count_nonzero(~np.isfinite(scores)))
         if bad:
             raise ModelError(
@@ -76,12 +100,19 @@ class ResnetClassifier:
         return scores
 
     def logits(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the network's mean logit over the card's flips, float32 (n,), uncalibrated."""
+        """Return mean logits, float32 (n,); see :class:`Classifier`."""
+        every = range(self._engine.flips)
+        return np.asarray(self._engine.logits(self._inputs(reflectance), every).mean(1))
+
+    def _inputs(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         inputs = self._card.inputs(reflectance)
         size = self._card.input_size
         if size is not None and inputs.shape[2:] != (size, size):
             inputs = _resized(inputs, size)
-        return self._engine.logits(inputs)
+        return inputs
+
+    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return calibrate(logits, self._calibration)
 
 
 def classifier_of(network: nn.Module, card: ModelCard) -> ResnetClassifier:

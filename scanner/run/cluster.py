@@ -44,6 +44,16 @@ ADAPTING: Final = {"interval": "1s", "target_duration": "500ms", "wait_count": 1
 worker, for a tile takes minutes; a worker that has had nothing to do for 15 s ends, not sooner,
 since the next takes as long to start (it imports torch and loads the models)."""
 
+HEAP: Final = {
+    "MALLOC_ARENA_MAX": 1,
+    "MALLOC_MMAP_THRESHOLD_": 2**30,
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+}
+"""Environment of local workers: memory given back is kept for the next array, for glibc.
+
+Dask has it go back to the system at once, which takes a fifth of a tile's processor time: every
+array's pages are made anew (measured: docs/measurements.md)."""
+
 CONNECT_TIMEOUT = "30s"
 """How long an answer of a scheduler or worker is waited for."""
 
@@ -98,6 +108,7 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.diagnostics.computations.max-history": 0,  # one never ends: all task groups
         # ... and with time, up to an hour of what it sees of each second
         "distributed.worker.profile.enabled": False,
+        **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in HEAP.items()},
         "distributed.admin.system-monitor.log-length": 120,
     }
     guard_secrets()

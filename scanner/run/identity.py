@@ -20,7 +20,7 @@ from scanner.files import write_json
 from scanner.imagery.catalog import ItemSet
 from scanner.results.outputs import sha256
 
-ALGORITHM: Final = 2
+ALGORITHM: Final = 3
 """Raised when the same question may give other numbers; part of ``run_id``."""
 
 

@@ -158,15 +158,21 @@ def at(row, col, rows=1, cols=1):
     return slice(top, top + rows), slice(left, left + cols)
 
 
+def looks(scl, days=None, **options):
+    """Return the cells worth a look, each view of another day unless said."""
+    days = days or [dt.date(2024, 7, 1 + number) for number in range(len(scl))]
+    return worth_a_look(scl, days, CLEAR_SCL, **options)
+
+
 def test_dense_vegetation_needs_no_look():
-    assert not worth_a_look(forest(), CLEAR_SCL).any()
+    assert not looks(forest()).any()
 
 
 def test_half_a_hectare_of_anything_else_is_looked_at_with_its_surroundings():
     for value in (2, 5, 6, 7):
         scl = forest()
         scl[:, *at(20, 20, 3, 4)] = value  # 12 pixels: 0.48 ha, in a corner of its cell
-        cells = worth_a_look(scl, CLEAR_SCL)
+        cells = looks(scl)
         assert cells[19:21, 19:21].all()  # it may go on beyond the corner
         assert cells.sum() == 4
 
@@ -174,42 +180,42 @@ def test_half_a_hectare_of_anything_else_is_looked_at_with_its_surroundings():
 def test_ground_laid_bare_on_the_last_quarter_of_the_dates_is_looked_at():
     scl = forest(8)
     scl[6:, *at(10, 10, 4, 4)] = 5
-    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+    assert looks(scl)[10, 10]
 
 
 def test_bright_ground_called_cloud_on_every_date_is_looked_at():
     scl = forest()
     scl[:, *at(10, 10, 4, 4)] = 9
-    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+    assert looks(scl)[10, 10]
     scl[0, *at(10, 10, 4, 4)] = 4  # cloud that went away
-    assert not worth_a_look(scl, CLEAR_SCL).any()
+    assert not looks(scl).any()
 
 
 def test_of_a_few_views_one_is_no_reason_unless_it_is_the_only_one_or_the_latest_counts():
     scl = forest(2)
     scl[1, *at(10, 10, 4, 4)] = 5
-    assert not worth_a_look(scl, CLEAR_SCL).any()
-    assert worth_a_look(scl, CLEAR_SCL, views=1)[10, 10]
-    assert worth_a_look(scl[1:], CLEAR_SCL)[10, 10]
+    assert not looks(scl).any()
+    assert looks(scl, views=1)[10, 10]
+    assert looks(scl[1:])[10, 10]
     scl[0, *at(10, 10, 4, 4)] = 9
-    assert worth_a_look(scl, CLEAR_SCL)[10, 10]
+    assert looks(scl)[10, 10]
 
 
 def test_cloud_on_two_dates_is_no_reason():
     scl = forest(2)
     scl[:, *at(10, 10, 4, 4)] = 9
-    assert not worth_a_look(scl, CLEAR_SCL).any()
+    assert not looks(scl).any()
 
 
 def test_one_wrong_view_in_many_or_a_few_pixels_are_no_reason():
     scl = forest(8)
     scl[3, *at(10, 10, 20, 20)] = 7  # the edge of a cloud
     scl[:, *at(30, 30, 2, 2)] = 5
-    assert not worth_a_look(scl, CLEAR_SCL).any()
+    assert not looks(scl).any()
 
 
 def test_ground_without_data_is_no_reason_to_look():
-    assert not worth_a_look(np.zeros((2, HALF, HALF), np.uint8), CLEAR_SCL).any()
+    assert not looks(np.zeros((2, HALF, HALF), np.uint8)).any()
 
 
 def test_what_is_known_of_a_cell_without_reading_it():

@@ -119,8 +119,8 @@ def test_chips_are_those_of_the_trained_module(
     weights = Weights(arrays(module))
     run = chips_engine(lambda ops, x: chipnet(ops, weights, config, x), 8, with_relative)
     chips = windows(3, 48)
-    expected = module_engine(module, 8).logits(chips)
-    np.testing.assert_allclose(run.logits(chips), expected, atol=1e-4, rtol=1e-4)
+    expected = module_engine(module, 8).logits(chips, range(8))
+    np.testing.assert_allclose(run.logits(chips, range(8)), expected, atol=1e-4, rtol=1e-4)
     weights.check_all_used()
 
 
@@ -408,9 +408,13 @@ def test_chips_on_the_code_for_gpus_have_the_same_scores(tiny_models: dict[str, 
 
     chips = np.random.default_rng(0).normal(size=(3, 6, 48, 48)).astype(np.float32)
     with using("torch", TORCH_THREADS):
-        expected = chips_engine(network, 2, with_relative=True).logits(chips)
-        found = CudaChips(network, 2, with_relative=True, device="cpu").logits(chips)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+        plain = chips_engine(network, 8, with_relative=True)
+        other = CudaChips(network, 8, with_relative=True, device="cpu")
+        for views in (range(2), range(2, 8)):
+            expected = plain.logits(chips, views)
+            assert expected.shape == (3, len(views))
+            np.testing.assert_allclose(other.logits(chips, views), expected, atol=1e-4)
+        assert other.logits(chips[:0], range(2)).shape == (0, 2)
 
 
 def arrays_of(folder: Path) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from scanner.models.batching import Batcher
 WINDOWS: Final = 8
 """Windows a batch; a tile has nine at most, so two readers keep it full."""
 CHIPS: Final = 32
-"""Chips a batch, each with its flips."""
+"""Chips a batch, each in the same number of views."""
 HALF: Final = torch.float16
 """Precision of convolutions and products: three more bits than bfloat16, and values here are small
 (an overflow would be no number, which is refused)."""
@@ -76,9 +76,9 @@ class CudaChips:
     def __init__(
         self, network: Network, flips: int, with_relative: bool, device: str = "cuda"
     ) -> None:
+        self.flips = flips
         self._network = network
         self._device = device
-        self._flips = flips
         self._relative = with_relative
         self._ops = TorchOps(device)
         self._batches = Batcher(self._run, CHIPS)
@@ -88,17 +88,18 @@ class CudaChips:
         """See ``engines.Chips``."""
         return torch_name("f32", device_name(self._device))
 
-    def logits(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, scaled: NDArray[np.float32], views: range) -> NDArray[np.float32]:
         """See ``engines.Chips``."""
         given = relative(scaled) if self._relative and len(scaled) else scaled
-        found = self._batches.results(list(given))
-        return np.array(found, np.float32).reshape(len(scaled))
+        found = self._batches.results([flipped(chip[None], views) for chip in given])
+        return np.array(found, np.float32).reshape(len(scaled), len(views))
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        views = np.concatenate([flipped(chip[None], self._flips) for chip in batch])
+        """Run chips in their views, (chip, view, band, y, x); other views are another batch."""
+        views = batch.reshape(-1, *batch.shape[2:])
         with torch.inference_mode():
             logits: torch.Tensor = self._network(self._ops, self._ops.constant(views))
-            return logits.reshape(len(batch), -1).mean(1).cpu().numpy()
+            return logits.reshape(len(batch), -1).cpu().numpy()
 
 
 def device_name(device: str) -> str:

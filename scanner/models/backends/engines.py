@@ -46,13 +46,16 @@ class Windows(Protocol):
 class Chips(Protocol):
     """An engine for a classifier; input is scaled float32 (n, band, y, x)."""
 
+    flips: int
+    """How many of the eight symmetries of a square are looked at."""
+
     @property
     def name(self) -> str:
         """What a report tells of it."""
         ...
 
-    def logits(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the mean logit (n,) over the flips of each chip."""
+    def logits(self, scaled: NDArray[np.float32], views: range) -> NDArray[np.float32]:
+        """Return the logit of each chip in some of its ``flips`` views, (n, view)."""
         ...
 
 
@@ -86,17 +89,17 @@ class WindowsOneByOne:
 
 
 class ChipsOneByOne:
-    """The flips of one chip are a batch: no padding, and no score depends on other chips.
+    """The views of one chip are a batch: no padding, and no score depends on other chips.
 
     Args:
         runner: chips to logits (n, 1) or (n,).
-        flips: how many of the eight symmetries of a square are averaged.
+        flips: how many of the eight symmetries of a square are looked at.
         with_relative: whether the runner takes relative copies of the bands as well.
     """
 
     def __init__(self, runner: Runner, flips: int, with_relative: bool) -> None:
+        self.flips = flips
         self._runner = runner
-        self._flips = flips
         self._relative = with_relative
 
     @property
@@ -104,22 +107,25 @@ class ChipsOneByOne:
         """See :class:`Chips`."""
         return self._runner.name
 
-    def logits(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, scaled: NDArray[np.float32], views: range) -> NDArray[np.float32]:
         """See :class:`Chips`."""
-        out = np.empty(len(scaled), np.float32)
+        out = np.empty((len(scaled), len(views)), np.float32)
         for index in range(len(scaled)):
             chip = scaled[index : index + 1]
-            views = flipped(relative(chip) if self._relative else chip, self._flips)
-            out[index] = self._runner(views).reshape(-1).mean()
+            seen = flipped(relative(chip) if self._relative else chip, views)
+            out[index] = self._runner(seen).reshape(-1)
         return out
 
 
-def flipped(chip: NDArray[np.float32], flips: int) -> NDArray[np.float32]:
-    """Return the first ``flips`` of the eight symmetries of a chip (1, band, y, x), as a batch."""
-    views = [
-        np.rot90(view, turn, (2, 3)) for turn in (0, 2, 1, 3) for view in (chip, chip[..., ::-1])
-    ]
-    return np.concatenate(views[:flips])
+def flipped(chip: NDArray[np.float32], views: range) -> NDArray[np.float32]:
+    """Return some of the eight symmetries of a chip (1, band, y, x), as a batch."""
+    turned = [(turn, mirrored) for turn in (0, 2, 1, 3) for mirrored in (False, True)]
+    return np.concatenate(
+        [
+            np.rot90(chip[..., ::-1] if mirrored else chip, turn, (2, 3))
+            for turn, mirrored in turned[views.start : views.stop]
+        ]
+    )
 
 
 def runner_for(network: Network) -> Runner:

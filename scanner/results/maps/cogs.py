@@ -132,13 +132,16 @@ def _fill(path: Path, layers: Sequence[Layer], grid: Grid, name: str, tags: dict
             out.write_colormap(1, colour_table(name))
         for down, across, block in grid.blocks(WRITTEN_PX):
             pixels = render_block(layers, block)
-            if pixels is None or (pixels[-1] == empty(len(pixels))).all():
+            if pixels is None:
                 continue
             window = Window.from_slices(down, across)
+            shown = blocks_of(window, pixels[-1] != empty(len(pixels)))
+            if not shown:
+                continue
             out.write(pixels[:3], window=window)
             if colours:
                 out.write_mask(pixels[3], window=window)
-            written |= blocks_of(window)
+            written |= shown
     write_overviews(path, options, written, _SHRUNK[name])
 
 

@@ -219,6 +219,6 @@ def _shrunk(pixels: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
 
 def _multiplied(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Make what is transparent black: lossy compression may leave anything there."""
-    if len(pixels) == 4 and (clear := pixels[3] < OPAQUE).any():
-        pixels[:3, clear] = 0
+    if len(pixels) == 4 and pixels[3].min(initial=OPAQUE) < OPAQUE:
+        pixels[:3] *= pixels[3] >= OPAQUE
     return pixels

@@ -108,7 +108,7 @@ def _plain(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     opacity = pixels[3]
     if opacity.min(initial=255) == 255:  # most of an area is nothing but opaque
         return pixels
-    pixels[:, (opacity < OPAQUE)] = 0
+    pixels *= opacity >= OPAQUE
     partly = (opacity > 0) & (opacity < 255)
     if partly.any():
         light = pixels[:3, partly] * (255 / opacity[partly].astype(np.float32))

@@ -7,6 +7,7 @@ there: it is made anew when its sources changed, and when somebody else's progra
 from __future__ import annotations
 
 import json
+from threading import Lock
 from typing import Any, Final
 
 from scanner.files import write_json
@@ -14,6 +15,9 @@ from scanner.results.finished import FinishedRun
 
 NOTES: Final = "mosaics.json"
 """Name of a map -> digest of what it was made of, and its own."""
+
+_noting = Lock()
+"""Maps are made side by side."""
 
 
 def is_noted(run: FinishedRun, name: str, source: str, content: str) -> bool:
@@ -23,8 +27,9 @@ def is_noted(run: FinishedRun, name: str, source: str, content: str) -> bool:
 
 def note(run: FinishedRun, name: str, source: str, content: str) -> None:
     """Note what a map was made of, and the digest of its content."""
-    notes = _notes(run) | {name: {"source": source, "sha256": content}}
-    write_json(run.path / NOTES, dict(sorted(notes.items())))
+    with _noting:
+        notes = _notes(run) | {name: {"source": source, "sha256": content}}
+        write_json(run.path / NOTES, dict(sorted(notes.items())))
 
 
 def _notes(run: FinishedRun) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.windows import Window
 
@@ -24,11 +26,16 @@ Block = tuple[int, int]
 """Row and column of a block."""
 
 
-def blocks_of(window: Window) -> set[Block]:
-    """Return the blocks that a window of pixels touches."""
-    (top, bottom), (left, right) = window.toranges()
-    rows = range(top // SIDE, -(-bottom // SIDE))
-    return {(row, col) for row in rows for col in range(left // SIDE, -(-right // SIDE))}
+def blocks_of(window: Window, shown: NDArray[np.bool_]) -> set[Block]:
+    """Return the blocks with pixels that are ``shown``, (y, x), in a window that begins at one."""
+    (top, _), (left, _) = window.toranges()
+    found = {
+        (top + row, left + col)
+        for row in range(0, shown.shape[0], SIDE)
+        for col in range(0, shown.shape[1], SIDE)
+        if shown[row : row + SIDE, col : col + SIDE].any()
+    }
+    return {(row // SIDE, col // SIDE) for row, col in found}
 
 
 def write_overviews(

@@ -6,6 +6,7 @@ In one UTM zone the pixels are the tiles' own; over several zones they are warpe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from scanner.results.finished import FinishedRun
 from scanner.results.maps.cogs import cog_path, credit, current_cog, write_cog
 from scanner.results.maps.grids import Bounds, Grid
 from scanner.results.maps.layers import file_layer, opened, read_window
-from scanner.results.maps.mosaic import render
+from scanner.results.maps.mosaic import THREADS, render
 from scanner.results.maps.raster_tiles import raster_tiles
 
 __all__ = ["assemble", "cell_pictures", "credit", "mosaic_grid", "picture", "warped"]
@@ -33,16 +34,19 @@ def assemble(run: FinishedRun) -> dict[str, Path]:
 
     Raises ``RunError`` where a tile's raster was changed, ``OutputError`` where the disk refuses.
     """
-    made = {}
-    for name in RASTERS:
-        target = cog_path(run, name)
-        if mosaic_grid(run, name) is None:
-            target.unlink(missing_ok=True)
-            continue
-        if current_cog(run, name) is None:
-            write_cog(run, name)
-        made[name] = target
-    return made
+    with ThreadPoolExecutor(THREADS) as pool:  # the quicklook takes longest
+        begun = {name: pool.submit(_mosaic, run, name) for name in reversed(RASTERS)}
+    return {name: path for name in RASTERS if (path := begun[name].result()) is not None}
+
+
+def _mosaic(run: FinishedRun, name: str) -> Path | None:
+    target = cog_path(run, name)
+    if mosaic_grid(run, name) is None:
+        target.unlink(missing_ok=True)
+        return None
+    if current_cog(run, name) is None:
+        write_cog(run, name)
+    return target
 
 
 def picture(
