@@ -32,6 +32,8 @@ GAMMA: Final = 0.7
 
 _STEPS: Final = int(WHITE * QUANTIFICATION)
 """Steps of reflectance from black to white, one a DN."""
+_STRIP: Final = 32
+"""Rows of a picture made at a time."""
 
 EXACT: Final[dict[str, Any]] = {"compress": "DEFLATE", "zlevel": 1, "nodata": NOT_SEGMENTED}
 """How classes and marks are written."""
@@ -81,11 +83,17 @@ def tile_rasters(
 
 def shown(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return reflectance (3, y, x) as a picture (4, y, x), 8 bits, opacity 0 where it has none."""
-    opaque = np.isfinite(rgb).all(axis=0)
-    steps = np.rint(np.where(opaque, rgb, 0) * QUANTIFICATION).clip(0, _STEPS)
     table = np.rint((np.arange(_STEPS + 1) / _STEPS) ** GAMMA * 255).astype(np.uint8)
-    colours = table[steps.astype(np.uint16)]
-    return np.concatenate([colours, np.where(opaque, 255, 0).astype(np.uint8)[None]])
+    picture = np.empty((4, *rgb.shape[1:]), dtype=np.uint8)
+    for top in range(0, rgb.shape[1], _STRIP):  # what fits a cache
+        rows = slice(top, top + _STRIP)
+        opaque = np.isfinite(rgb[:, rows]).all(axis=0)
+        steps = np.where(opaque, rgb[:, rows], np.float32(0))
+        steps *= QUANTIFICATION
+        np.clip(np.rint(steps, out=steps), 0, _STEPS, out=steps)
+        picture[:3, rows] = table[steps.astype(np.uint16)]
+        picture[3, rows] = np.where(opaque, 255, 0)
+    return picture
 
 
 def _encoded(

@@ -9,9 +9,11 @@ where it is skipped its pixels need not be read (:func:`areas_of`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -37,9 +39,6 @@ APRON: Final = 16
 
 NOT_SEGMENTED: Final = 255
 """Class of pixels no window was run for."""
-
-
-_INNER: Final = slice(HALO_PX - APRON, HALO_PX + CORE_PX + APRON)
 
 SIDE: Final = CORE_PX // STRIDE
 """Windows along a tile's side."""
@@ -93,14 +92,23 @@ def _runs(seen: NDArray[np.bool_], edges: list[int]) -> list[tuple[int, int]]:
     return [(edges[first], edges[last]) for first, last in turns.reshape(-1, 2).tolist()]
 
 
+@dataclass(frozen=True)
+class Segmented:
+    """A picture and its class map: what is made of both is one chain, which Dask fuses.
+
+    As two arrays they would be held, and could be sent to another worker.
+    """
+
+    image: NDArray[np.float32]
+    """The composite, (band + 1, 2144, 2144)."""
+    classes: NDArray[np.uint8]
+    """Classes of the core plus ``APRON`` px a side."""
+
+
 def segment(
     image: xr.DataArray, windows: NDArray[np.bool_], ref: ModelRef, bands: tuple[str, ...]
-) -> xr.DataArray:
-    """Return the image (band, y, x) with one more band, lazily: ``class``, the class map.
-
-    It holds the classes of the core plus ``APRON`` px on each side (:func:`classes_of`). The
-    picture comes along, since what is made of both then is one chain, which Dask fuses: in two
-    places, it would be held, and could be sent to another worker.
+) -> da.Array:
+    """Return, lazily, a 0-d object array holding the :class:`Segmented` of a chunk.
 
     Args:
         image: a composite of one chunk.
@@ -108,34 +116,29 @@ def segment(
         ref: the model, loaded once a worker process; only the reference travels with the graph.
         bands: the ones the model wants, in its order.
     """
-    names = [*image.band.values.tolist(), "class"]
-    data = image.data.map_blocks(
+    names = image.band.values.tolist()
+    index = [names.index(band) for band in bands]
+    return image.data.map_blocks(
         _segment_block,
         windows=windows,
         ref=ref,
-        index=[names.index(band) for band in bands],
-        chunks=((len(names),), *image.data.chunks[1:]),
-        dtype=np.float32,
-        meta=np.empty((0, 0, 0), dtype=np.float32),
+        # a slice copies nothing
+        index=slice(len(index)) if index == [*range(len(index))] else index,
+        drop_axis=[0, 1, 2],
+        dtype=object,
+        meta=np.empty((), dtype=object),
     )
-    coords = {"band": names, "y": image.y, "x": image.x}
-    return xr.DataArray(data, dims=image.dims, coords=coords, attrs=image.attrs)
-
-
-def classes_of(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the class map, core plus ``APRON`` px a side, that :func:`segment` left in an image.
-
-    ``image`` is its chunk, (band, 2144, 2144).
-    """
-    return image[-1, _INNER, _INNER].astype(np.uint8)
 
 
 def _segment_block(
-    image: NDArray[np.float32], *, windows: NDArray[np.bool_], ref: ModelRef, index: list[int]
-) -> NDArray[np.float32]:
-    out = np.empty((len(image) + 1, *image.shape[1:]), dtype=np.float32)
-    out[:-1], out[-1] = image, NOT_SEGMENTED
-    out[-1, _INNER, _INNER] = class_map(image[index], windows, ref.load())
+    image: NDArray[np.float32],
+    *,
+    windows: NDArray[np.bool_],
+    ref: ModelRef,
+    index: list[int] | slice,
+) -> NDArray[np.object_]:
+    out = np.empty((), dtype=object)
+    out[()] = Segmented(image, class_map(image[index], windows, ref.load()))
     return out
 
 

@@ -51,6 +51,8 @@ _GEOPARQUET: Final = {
     "geometry_encoding": "WKB",
 }
 _PARQUET: Final = {"compression": "zstd", "compression_level": 15}
+_PART: Final = {"compression": "zstd", "compression_level": 6}
+"""A part takes a seventh of the time so, and 2 % more bytes."""
 
 ABSENT: Final = "is not there"
 """Why a tile that was never finished must be done."""
@@ -79,7 +81,7 @@ class Parts:
                 scratch.write_bytes(content)
         path = self.folder / f"{tile_id}.parquet"
         with atomic_path(path) as scratch:
-            pq.write_table(table.cast(PART_SCHEMA), scratch, **_PARQUET)
+            pq.write_table(table.cast(PART_SCHEMA), scratch, **_PART)
             if pq.read_metadata(scratch).num_rows != table.num_rows:
                 raise OutputError(f"{path}: could not be read back after writing; check the disk")
         marker = {

@@ -5,6 +5,7 @@ No pixel of a scene is read here, so another threshold, overlay, format or langu
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from scanner.config import ReportConfig
@@ -68,12 +69,14 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     if overlays:
         write_overlays(run, overlays)
     assemble(run)
-    write_pictures(run)
-    if baseline is not None:
-        write_changes(baseline, run, run.path / "changes")
-    write_formats(run, wanted.also)
-    write_qgis(run)
-    write_report(run, wanted.lang)
+    with ThreadPoolExecutor(1) as beside:
+        drawn = beside.submit(write_pictures, run)
+        if baseline is not None:
+            write_changes(baseline, run, run.path / "changes")
+        write_formats(run, wanted.also)
+        write_qgis(run)
+        write_report(run, wanted.lang)
+    drawn.result()
     write_stac(run)
 
 

@@ -28,7 +28,7 @@ from scanner.config import PixelConfig
 from scanner.detection.cells import cell_pieces, suspicious_cells
 from scanner.detection.classify import score_cells
 from scanner.detection.rasters import tile_rasters
-from scanner.detection.segment import areas_of, cells_of, classes_of, segment, windows_of
+from scanner.detection.segment import Segmented, areas_of, cells_of, segment, windows_of
 from scanner.imagery.bands import RESOLUTION, SCL_RESOLUTION
 from scanner.imagery.composite import composite
 from scanner.imagery.cube import load_cube
@@ -150,8 +150,7 @@ def scan_tile(
     bands = _bands_in(models.segmenter_card, models.bands)
     where = dask.annotate(resources={GPU: 1}) if gpu else nullcontext()
     with where:
-        classes = segment(image, windows, models.segmenter, bands)
-        scanned = classes.data.map_blocks(
+        scanned = segment(image, windows, models.segmenter, bands).map_blocks(
             _read_cells,
             tile=tile,
             seen=tile.mask & cells_of(windows),
@@ -161,7 +160,6 @@ def scan_tile(
             models=(models.segmenter, models.classifier),
             bands=models.bands if rasters else None,
             index=[models.bands.index(b) for b in _bands_in(models.classifier_card, models.bands)],
-            drop_axis=[0, 1, 2],
             dtype=object,
             meta=np.empty((), dtype=object),
         )
@@ -187,7 +185,7 @@ def _with_refused(
 
 @computing
 def _read_cells(
-    image: NDArray[np.float32],
+    segmented: NDArray[Any],
     *,
     tile: Tile,
     seen: NDArray[np.bool_],
@@ -198,7 +196,8 @@ def _read_cells(
     bands: tuple[str, ...] | None,
     index: list[int],
 ) -> NDArray[Any]:
-    image, classes = image[:-1], classes_of(image)
+    both: Segmented = segmented.item()
+    image, classes = both.image, both.classes
     segmenter, classifier = (ref.load() for ref in models)
     stats = suspicious_cells(image, classes, seen, len(choice.days), pixels)
     chosen = [(int(r), int(c)) for r, c in np.argwhere(stats.suspicious)]
