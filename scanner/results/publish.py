@@ -5,7 +5,6 @@ No pixel of a scene is read here, so another threshold, overlay, format or langu
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from scanner.config import ReportConfig
@@ -59,6 +58,7 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     from scanner.results.maps.rasters import assemble
     from scanner.results.qgis.folder import write_qgis
     from scanner.results.report import write_report
+    from scanner.results.side_by_side import side_by_side
     from scanner.results.stac.collection import write_stac
 
     overlays = [read_overlays(path) for path in wanted.overlay]
@@ -69,7 +69,7 @@ def publish(run: FinishedRun, wanted: ReportConfig) -> None:
     if overlays:
         write_overlays(run, overlays)
     assemble(run)
-    with ThreadPoolExecutor(1) as beside:
+    with side_by_side(1) as beside:
         drawn = beside.submit(write_pictures, run)
         if baseline is not None:
             write_changes(baseline, run, run.path / "changes")

@@ -10,7 +10,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import dask.array as da
@@ -91,9 +91,6 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
     ``ModelError`` where one cannot be, ``ConfigError`` where the address is refused or no scheduler
     answers.
     """
-    if not logger.isEnabledFor(logging.INFO):  # what matters of this, the reports tell
-        os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
     settings = {
         "distributed.comm.timeouts.connect": CONNECT_TIMEOUT,
         "distributed.scheduler.allowed-failures": 3,
@@ -112,7 +109,8 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
         "distributed.admin.system-monitor.log-length": 120,
     }
     guard_secrets()
-    with dask.config.set(settings):
+    quiet = nullcontext() if logger.isEnabledFor(logging.INFO) else _quiet()
+    with quiet, dask.config.set(settings):
         if run.scheduler is None:
             count, line = local_workers(run)
             if line:
@@ -128,6 +126,22 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
             return
         with _connected(run) as client, _prepared(client, run, models):
             yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Dask, here and in workers that start meanwhile: what matters, the reports tell."""
+    name = "DASK_LOGGING__DISTRIBUTED"
+    before = os.environ.get(name)
+    os.environ[name] = "critical"
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _connected(run: RunConfig) -> Client:

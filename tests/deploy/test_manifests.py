@@ -185,8 +185,8 @@ def test_the_settings_of_dask_are_those_of_a_local_cluster():
             walk(value, f"{inner}.") if isinstance(value, dict) else flat.update({inner: value})
 
     walk(given, "")
-    assert len(flat) == 8
-    before = {name: dask.config.get(name) for name in flat}
+    assert len(flat) == 11
+    before = {name: dask.config.get(name, None) for name in flat}
     with open_client(RunConfig(workers=1)):
         assert {name: dask.config.get(name) for name in flat} == flat
     assert before != flat

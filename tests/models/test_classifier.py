@@ -14,7 +14,12 @@ from safetensors.torch import save_file
 from scanner.errors import ModelError
 from scanner.models.card import CLASSIFIER_CLASSES, Calibration, ModelCard, Scaling
 from scanner.models.chip_networks import ChipNet, build_network
-from scanner.models.classifier import calibrate, classifier_of, load_classifier
+from scanner.models.classifier import (
+    ResnetClassifier,
+    calibrate,
+    classifier_of,
+    load_classifier,
+)
 from scanner.models.ref import classifier_ref
 from scanner.models.segmenter import set_threads
 from scanner.models.store import WEIGHTS_FILE, shipped
@@ -73,6 +78,68 @@ def test_a_score_does_not_depend_on_how_many_chips_there_are(
     for rows in (slice(0, 1), slice(0, 7), slice(5, MANY)):
         np.testing.assert_array_equal(model.predict(chips[rows]), scores[rows])
     assert model.predict(chips[:0]).shape == (0,)
+
+
+class Viewed:
+    """An engine that gives made-up logits, a row of eight views a chip, and notes what it ran."""
+
+    flips = 8
+    name = "made up"
+
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        self.given, self.ran = logits, 0
+
+    def logits(self, scaled: NDArray[np.float32], views: range) -> NDArray[np.float32]:
+        rows = scaled[:, 0, 0, 0].astype(int)  # chips are numbered by their pixels
+        self.ran += len(rows) * len(views)
+        return self.given[rows][:, views.start : views.stop]
+
+
+def test_only_chips_that_are_surely_no_mine_in_two_views_are_done_with() -> None:
+    plain = replace(
+        card(), threshold=0.2, thresholds={"high_recall": 0.02},
+        calibration=Calibration(1, 0, 0.1), scaling=Scaling((0,) * 3, (1,) * 3, 0, 9),
+    )  # fmt: skip
+    logits = np.full((4, 8), 3, np.float32)
+    logits[0, :2] = -4.7, -4.7  # 0.009: below half of 0.02
+    logits[1, :2] = -9, -4.5  # one of them above
+    logits[2, :2] = -4.5, -9
+    engine = Viewed(logits)
+    numbered = np.arange(4, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 48, 48))
+    model = ResnetClassifier(engine, plain)
+    scores = model.predict(numbered.astype(np.float32))
+    assert engine.ran == 4 * 2 + 3 * 6
+    assert scores[0] == pytest.approx(1 / (1 + np.exp(4.7)), abs=1e-5)
+    np.testing.assert_allclose(scores[1:], 1 / (1 + np.exp(-logits[1:].mean(1))), rtol=1e-5)
+    np.testing.assert_allclose(model.logits(numbered.astype(np.float32)), logits.mean(1))
+    logits[3, 0] = np.nan
+    with pytest.raises(ModelError, match="1 of 4 scores are not numbers"):
+        model.predict(numbered.astype(np.float32))
+    unnamed = ResnetClassifier(engine, replace(plain, threshold=None, thresholds={}))
+    engine.ran = 0
+    unnamed.predict(numbered[:3].astype(np.float32))
+    assert engine.ran == 3 * 8, "without a threshold nothing is sure"
+
+
+def test_a_glance_changes_no_verdict_on_ground_that_is_nearly_one() -> None:
+    """Real spectra with something bright in the middle, from nothing to a mine."""
+    rng = np.random.default_rng(1)
+    forest = np.array((0.022, 0.042, 0.024), np.float32)[:, None, None]
+    bare = np.array((0.09, 0.12, 0.16), np.float32)[:, None, None]
+    chips = []
+    for share in np.linspace(0, 1, 40):
+        side = round(20 * share)
+        chip = forest * rng.normal(1, 0.08, (3, 48, 48))
+        chip[:, 24 - side : 24 + side, 24 - side : 24 + side] = bare
+        chips.append(chip.astype(np.float32))
+    model = load_classifier()
+    assert model.card.calibration is not None
+    found, exact = model.predict(np.stack(chips)), calibrate(
+        model.logits(np.stack(chips)), model.card.calibration
+    )  # fmt: skip
+    for threshold in (model.card.threshold, *model.card.thresholds.values()):
+        assert ((found >= threshold) == (exact >= threshold)).all()
+    assert (found == exact).any(), "all views of some"
 
 
 def test_scores_that_are_no_numbers_are_refused(chips: NDArray[np.float32]) -> None:

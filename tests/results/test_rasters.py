@@ -233,6 +233,13 @@ class TestOneZone:
             assemble(run)
 
 
+def test_of_a_window_only_blocks_with_pixels_that_are_shown_count() -> None:
+    shown = np.zeros((1024, 1500), dtype=bool)
+    assert blocks_of(Window(512, 1024, 1500, 1024), shown) == set()
+    shown[511, 1023] = shown[512, 1499] = True
+    assert blocks_of(Window(512, 1024, 1500, 1024), shown) == {(2, 2), (3, 3)}
+
+
 def test_overviews_of_islands_far_apart_hold_nothing_else(tmp_path: Path) -> None:
     path, side = tmp_path / "wide.tif", 100_000
     options = cogs._SCRATCH | {"width": side, "height": side, "count": 1, "nodata": 255}
@@ -242,7 +249,10 @@ def test_overviews_of_islands_far_apart_hold_nothing_else(tmp_path: Path) -> Non
         for window in islands:
             shape = (1, window.height, window.width)
             out.write(np.full(shape, WATER, dtype=np.uint8), window=window)
-    touched = set[Block]().union(*map(blocks_of, islands))
+    blocks = [Window(0, 0, 1024, 512), Window(195 * 512, 195 * 512, 160, 160)]
+    shown = [np.zeros((512, 1024), dtype=bool), np.ones((160, 160), dtype=bool)]
+    shown[0][:300, :700] = True
+    touched = set[Block]().union(*map(blocks_of, blocks, shown))
     assert touched == {(0, 0), (0, 1), (195, 195)}
     write_overviews(path, options, touched, Resampling.mode)
     with rasterio.open(path, driver="GTiff") as source:

@@ -6,7 +6,6 @@ In one UTM zone the pixels are the tiles' own; over several zones they are warpe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from scanner.results.maps.grids import Bounds, Grid
 from scanner.results.maps.layers import file_layer, opened, read_window
 from scanner.results.maps.mosaic import THREADS, render
 from scanner.results.maps.raster_tiles import raster_tiles
+from scanner.results.side_by_side import side_by_side
 
 __all__ = ["assemble", "cell_pictures", "credit", "mosaic_grid", "picture", "warped"]
 
@@ -34,7 +34,7 @@ def assemble(run: FinishedRun) -> dict[str, Path]:
 
     Raises ``RunError`` where a tile's raster was changed, ``OutputError`` where the disk refuses.
     """
-    with ThreadPoolExecutor(THREADS) as pool:  # the quicklook takes longest
+    with side_by_side(THREADS) as pool:  # the quicklook takes longest
         begun = {name: pool.submit(_mosaic, run, name) for name in reversed(RASTERS)}
     return {name: path for name in RASTERS if (path := begun[name].result()) is not None}
 
