@@ -103,7 +103,7 @@ def test_no_token_is_written_or_printed(bad_day):
     assert {"items.json", "run.json", "config.toml", "cells.parquet"} <= set(files)
     for name, text in {**files, "stdout": done.stdout, "stderr": done.stderr}.items():
         assert not stand.mint.found_in(text), name
-        assert "sig=" not in text, name
+        assert "sig=" not in text.replace("sig=***", ""), name
     kept = json.loads(files["items.json"])["features"]
     assert len(kept) == 6
     assert all("?" not in a["href"] for raw in kept for a in raw["assets"].values())

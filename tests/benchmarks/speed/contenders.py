@@ -19,6 +19,7 @@ import tomli_w
 
 from scanner.area.grid import CELL_PX
 from scanner.detection.segment import STRIDE
+from scanner.run.cluster import HEAP
 from tests.benchmarks.memory import write_area
 from tests.benchmarks.speed import floor, plain, stages
 from tests.benchmarks.speed.maps import changes_in
@@ -124,6 +125,8 @@ def lineup(quick: bool) -> list[Contender]:
             found.append(Contender(f"{backend}, 1 x 2", "floor", "memory", (backend, "1", "2")))
     for name in () if quick else ("half", "quarter"):
         found.append(Contender(f"scan, screen {first}", "scan", name, screens[first], runs=1))
+    if not quick:
+        found.append(Contender("plain, batch 4", "plain", "quarter", ("--batch", "4"), runs=1))
     for s, o in screens.items():
         found.append(Contender(f"scan, screen {s}", "scan", "intact", o, "http", runs=1))
     found.append(Contender("plain, batch 4", "plain", "intact", ("--batch", "4"), "http", runs=1))
@@ -167,6 +170,8 @@ class Ring:
         out.mkdir(parents=True)
         command, read = self._prepared(contender, out)
         env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        if contender.kind in ("segment", "floor"):  # as the scan's workers are started
+            env |= {name: str(value) for name, value in HEAP.items()}
         if contender.profile:
             (out / "stages").mkdir()
             env |= {

@@ -107,6 +107,7 @@ def ratio_table(results: Results, floor: str) -> str:
     )
     wanted: list[tuple[str, Key, Key, str]] = [
         ("whole park against plain on its part", (on, "park"), (plain, "part"), ">= 5"),
+        ("a quarter of the park, both", (on, "quarter"), (plain, "quarter"), ">= 5"),
         ("the same tiles", (on, "part"), (plain, "part"), ""),
         ("whole park, no screening", (off, "park"), (plain, "part"), ">= 2"),
         ("the same tiles, no screening", (off, "part"), (plain, "part"), ""),
