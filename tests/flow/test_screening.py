@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
 
-from scanner.area.grid import CELL_M, Tile, Zone, to_geographic
+from scanner.area.aoi import read_aoi
+from scanner.area.grid import CELL_M, Tile, Zone, cell_polygons, tiles, to_geographic
 from scanner.config import ScanConfig
+from scanner.imagery.access import gdal_env
+from scanner.imagery.catalog import ItemIndex, search_items
+from scanner.imagery.demo import PLANTED
 from scanner.run.pipeline import scan
+from scanner.run.tile import look
 from tests.models_tiny import tiny_classifier, tiny_segmenter
 from tests.synth import make_item, write_collection
 
@@ -128,3 +134,24 @@ def test_ground_under_cloud_is_unseen_though_no_band_of_it_was_read(park, schedu
     (report,) = scan(config)  # vegetation is not taken as clear: nothing is
     assert report.screened == 84
     assert set(cells(tmp_path / "run").status) == {"unseen"}
+
+
+def test_every_mine_of_the_demo_lies_on_cells_that_ask_for_a_look(demo_scenes):
+    config = ScanConfig().with_values(catalog=str(demo_scenes))
+    aoi = read_aoi(Path("aois/demo.geojson"))
+    found = search_items(aoi, config.search)
+    index, env = ItemIndex(found.items), gdal_env(config.search)
+    asked, cells = [], 0
+    for tile in tiles(aoi):
+        choice = look(tile, index.of_tile(tile), config.pixels, env).compute()[()]
+        cells += len(tile.cells)
+        asked += [
+            box
+            for cell, box in zip(tile.cells, cell_polygons(tile), strict=True)
+            if choice.cells[cell]
+        ]
+    assert len(PLANTED) == 10
+    for mine in PLANTED:
+        shown = shapely.union_all(asked).intersection(mine.polygon)
+        assert shown.area > 0.99 * mine.polygon.area, mine.name
+    assert len(asked) < cells / 2
