@@ -291,19 +291,15 @@ def worth_a_look(
         clear_scl: SCL classes taken as clear.
         views: clear views that must speak for it, where there are as many.
     """
-    clear = np.zeros(scl.shape[1:], dtype=np.uint16)
-    bare, dark, seen = np.zeros_like(clear), np.zeros_like(clear), np.zeros_like(clear)
-    plain = np.zeros(clear.shape, dtype=bool)
+    kinds = _kinds(clear_scl)
+    counts = np.zeros((len(kinds), *scl.shape[1:]), dtype=np.uint16)
     for day in sorted(set(days)):
-        view = _one_view(scl[[one == day for one in days]], clear_scl)
-        shown = clear_mask(view, clear_scl)
-        clear += shown
-        bare += shown & (view != Scl.VEGETATION)
-        dark += shown & (view == Scl.DARK)
-        plain |= shown & np.isin(view, _PLAIN)
-        seen += view != Scl.NODATA
+        view = _one_view([one for one, when in zip(scl, days, strict=True) if when == day], kinds)
+        for count, kind in zip(counts, kinds, strict=True):
+            count += kind[view]
+    clear, bare, dark, plain, seen = counts
     needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
-    doubtful = (bare - dark < needed) | ((clear == 1) & ~plain)
+    doubtful = (bare - dark < needed) | ((clear == 1) & (plain == 0))
     speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
     # whole numbers: five pixels of twelve weigh as much as twelve of five
     weight = speaks * np.where(doubtful & (clear > 0), LOOK_PIXELS, LOOK_DOUBTFUL)
@@ -317,14 +313,19 @@ def worth_a_look(
     return np.asarray(_cells(near[HALO_SCL:-HALO_SCL, HALO_SCL:-HALO_SCL]).any(axis=(1, 3)))
 
 
-_PLAIN: Final = (Scl.BARE_SOIL, Scl.WATER)
-"""Classes that are no mistake of shade or cloud."""
+def _kinds(clear_scl: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which SCL values are clear; clear and no vegetation; dark; bare or water; any view."""
+    value = np.arange(256)
+    clear = np.isin(value, list(clear_scl))
+    bare = clear & (value != Scl.VEGETATION)
+    plain = bare & np.isin(value, (Scl.BARE_SOIL, Scl.WATER))
+    return np.stack([clear, bare, bare & (value == Scl.DARK), plain, value != Scl.NODATA])
 
 
-def _one_view(scl: NDArray[np.uint8], clear_scl: Sequence[int]) -> NDArray[np.uint8]:
-    """Return the SCL (y, x) of a day's granules (item, y, x): the first clear one, or any."""
-    view = scl[0]
+def _one_view(scl: Sequence[NDArray[np.uint8]], kinds: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the SCL (y, x) of a day from its granules: the first clear one, or any."""
+    view, (clear, *_) = scl[0], kinds
     for other in scl[1:]:
-        better = clear_mask(other, clear_scl) & ~clear_mask(view, clear_scl)
+        better = clear[other] & ~clear[view]
         view = np.where(better | (view == Scl.NODATA), other, view)
     return np.asarray(view)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 GLANCE: Final = 2
-"""Views of a chip after which it is done with where it is surely no mine: most chips are, and the
-classifier takes longest of all that a scan does."""
+"""Views of a chip that are enough where it is surely no mine: most chips are, and the classifier
+would take as long as all else on the ground it looks at."""
 
 SURELY_NONE: Final = 0.5
 """... which is a score in each of them below this share of the lowest threshold its card names."""

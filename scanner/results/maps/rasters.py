@@ -34,7 +34,8 @@ def assemble(run: FinishedRun) -> dict[str, Path]:
 
     Raises ``RunError`` where a tile's raster was changed, ``OutputError`` where the disk refuses.
     """
-    with side_by_side(THREADS) as pool:  # the quicklook takes longest
+    with side_by_side(THREADS) as pool:
+        # the quicklook takes longest, and comes first
         begun = {name: pool.submit(_mosaic, run, name) for name in reversed(RASTERS)}
     return {name: path for name in RASTERS if (path := begun[name].result()) is not None}
 
