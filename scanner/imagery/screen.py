@@ -302,7 +302,7 @@ def worth_a_look(
     doubtful = (bare - dark < needed) | ((clear == 1) & (plain == 0))
     speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
     # whole numbers: five pixels of twelve weigh as much as twelve of five
-    weight = speaks * np.where(doubtful & (clear > 0), LOOK_PIXELS, LOOK_DOUBTFUL)
+    weight = speaks * np.where(doubtful, LOOK_PIXELS, LOOK_DOUBTFUL)
     found = cv2.boxFilter(
         weight.astype(np.float32), -1, (LOOK_SIDE, LOOK_SIDE), normalize=False,
         borderType=cv2.BORDER_CONSTANT,

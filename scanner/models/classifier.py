@@ -64,7 +64,7 @@ class ResnetClassifier:
         self._engine = engine
         self._card = card
         self._calibration = card.calibration
-        named = [*card.thresholds.values(), *([] if card.threshold is None else [card.threshold])]
+        named = [t for t in (card.threshold, *card.thresholds.values()) if t is not None]
         self._surely_none = SURELY_NONE * min(named, default=0.0)
 
     @property
@@ -85,12 +85,12 @@ class ResnetClassifier:
         inputs = self._inputs(reflectance)
         seen = self._engine.logits(inputs, range(min(GLANCE, self._engine.flips)))
         logits = seen.mean(1)
-        glanced = self._scores(seen.max(1)) < self._surely_none  # false for what is no number
+        sure = calibrate(seen.max(1), self._calibration) < self._surely_none  # NaN is not
         rest = range(GLANCE, self._engine.flips)
         if rest:
-            more = self._engine.logits(inputs[~glanced], rest)
-            logits[~glanced] = np.concatenate([seen[~glanced], more], axis=1).mean(1)
-        scores = self._scores(logits)
+            more = self._engine.logits(inputs[~sure], rest)
+            logits[~sure] = np.concatenate([seen[~sure], more], axis=1).mean(1)
+        scores = calibrate(logits, self._calibration)
         bad = int(np.count_nonzero(~np.isfinite(scores)))
         if bad:
             raise ModelError(
@@ -110,9 +110,6 @@ class ResnetClassifier:
         if size is not None and inputs.shape[2:] != (size, size):
             inputs = _resized(inputs, size)
         return inputs
-
-    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        return calibrate(logits, self._calibration)
 
 
 def classifier_of(network: nn.Module, card: ModelCard) -> ResnetClassifier:

@@ -130,7 +130,10 @@ def open_client(run: RunConfig, models: Sequence[ModelRef] = ()) -> Iterator[Cli
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Dask, here and in workers that start meanwhile: what matters, the reports tell."""
+    """Silence Dask in workers that start meanwhile, and in this process for good.
+
+    What matters of it, the reports tell; its client has last words after it was closed.
+    """
     name = "DASK_LOGGING__DISTRIBUTED"
     before = os.environ.get(name)
     os.environ[name] = "critical"

@@ -218,6 +218,54 @@ def test_ground_without_data_is_no_reason_to_look():
     assert not looks(np.zeros((2, HALF, HALF), np.uint8)).any()
 
 
+def test_a_fifth_of_a_hectare_is_enough_unless_it_is_only_dark_as_shaded_forest_is():
+    for value, wanted in ((5, True), (6, True), (7, True), (2, False)):
+        scl = forest()
+        scl[:, *at(20, 20, 2, 4)] = value  # 0.32 ha
+        assert looks(scl)[20, 20] == wanted, value
+    scl[0, *at(20, 20, 2, 4)] = 5  # one bare view among dark ones may be a mistake ...
+    assert not looks(scl).any()
+    scl[1, *at(20, 20, 2, 4)] = 5  # ... two are none
+    assert looks(scl)[20, 20]
+
+
+def test_a_pond_and_the_bare_ground_beside_it_count_together():
+    for bare, wanted in ((3, True), (2, False)):  # 3 of 5 and 5 of 12 make one, 2 and 6 do not
+        scl = forest()
+        scl[:, *at(20, 20, 2, 4)] = 2
+        scl[:, *at(20, 20, 1, bare)] = 5
+        assert looks(scl)[20, 20] == wanted
+
+
+def test_the_rim_of_a_cloud_seen_once_is_no_reason_below_half_a_hectare():
+    scl = forest(2)
+    scl[0, *at(10, 10, 20, 20)] = 9
+    for side, wanted in ((3, False), (4, True)):
+        scl[1, *at(10, 10, side, side)] = 7
+        assert looks(scl)[10, 10] == wanted
+    scl[1, *at(10, 10, 4, 4)] = 4
+    scl[1, *at(10, 10, 3, 3)] = 5
+    assert looks(scl)[10, 10]
+
+
+def test_errors_strewn_over_forest_are_no_reason():
+    scl = forest()
+    scl[:, ::5, ::5] = 7  # 4 % of it, on the same places on every date
+    assert not looks(scl).any()
+
+
+def test_where_granules_of_a_day_overlap_they_are_one_view():
+    scl = forest(4)
+    days = [dt.date(2024, 7, 1 + number // 2) for number in range(4)]
+    scl[:2, *at(10, 10, 2, 4)] = 5  # both granules of one of two days
+    assert not looks(scl, days).any()
+    assert looks(scl)[10, 10], "as days of their own they would be two views"
+    scl[3, *at(10, 10, 2, 4)] = 5  # the other day's first granule is clear, and forest
+    assert not looks(scl, days).any()
+    scl[2, *at(10, 10, 2, 4)] = 9
+    assert looks(scl, days)[10, 10]
+
+
 def test_what_is_known_of_a_cell_without_reading_it():
     half = forest(2)
     half[0, :, HALO_SCL + CELL_SCL // 2 :] = 9  # day 1: the west half of the first column alone

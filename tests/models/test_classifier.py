@@ -139,7 +139,9 @@ def test_a_glance_changes_no_verdict_on_ground_that_is_nearly_one() -> None:
     )  # fmt: skip
     for threshold in (model.card.threshold, *model.card.thresholds.values()):
         assert ((found >= threshold) == (exact >= threshold)).all()
-    assert (found == exact).any(), "all views of some"
+    open_ = exact > 0.1
+    assert open_.any()
+    np.testing.assert_allclose(found[open_], exact[open_], rtol=1e-4)
 
 
 def test_scores_that_are_no_numbers_are_refused(chips: NDArray[np.float32]) -> None:

@@ -29,13 +29,12 @@ Block = tuple[int, int]
 def blocks_of(window: Window, shown: NDArray[np.bool_]) -> set[Block]:
     """Return the blocks with pixels that are ``shown``, (y, x), in a window that begins at one."""
     (top, _), (left, _) = window.toranges()
-    found = {
-        (top + row, left + col)
+    return {
+        ((top + row) // SIDE, (left + col) // SIDE)
         for row in range(0, shown.shape[0], SIDE)
         for col in range(0, shown.shape[1], SIDE)
         if shown[row : row + SIDE, col : col + SIDE].any()
     }
-    return {(row // SIDE, col // SIDE) for row, col in found}
 
 
 def write_overviews(
