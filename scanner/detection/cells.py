@@ -190,11 +190,8 @@ def _outlines(
     where = wanted & (values > 0)
     if not where.any():
         return []
-    cell_index = np.kron(
-        np.arange(TILE_CELLS * TILE_CELLS).reshape(TILE_CELLS, TILE_CELLS),
-        np.ones((CELL_PX, CELL_PX), dtype=np.int64),
-    )
-    codes = cell_index[where] * n_values + values[where]
+    rows, cols = np.nonzero(where)
+    codes = (rows // CELL_PX * TILE_CELLS + cols // CELL_PX) * n_values + values[rows, cols]
     unique, labels, counts = np.unique(codes, return_inverse=True, return_counts=True)
     raster = np.zeros((CORE_PX, CORE_PX), dtype=np.int32)
     raster[where] = labels + 1

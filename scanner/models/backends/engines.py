@@ -88,8 +88,12 @@ class WindowsOneByOne:
         return out
 
 
-class ChipsOneByOne:
-    """The views of one chip are a batch: no padding, and no score depends on other chips.
+class ChipsInTurn:
+    """Chips through a runner, as many at once as give ``flips`` views.
+
+    That is one chip in all its views, or four in two of eight: few views at once leave a CPU waiting
+    for the weights (measured: 1.2 ms a view, 1.7 two at a time). The last few are filled up with
+    copies, so that a graph of one shape does for all; what comes of copies is thrown away.
 
     Args:
         runner: chips to logits (n, 1) or (n,).
@@ -110,22 +114,24 @@ class ChipsOneByOne:
     def logits(self, scaled: NDArray[np.float32], views: range) -> NDArray[np.float32]:
         """See :class:`Chips`."""
         out = np.empty((len(scaled), len(views)), np.float32)
-        for index in range(len(scaled)):
-            chip = scaled[index : index + 1]
-            seen = flipped(relative(chip) if self._relative else chip, views)
-            out[index] = self._runner(seen).reshape(-1)
+        together = max(1, self.flips // len(views))
+        for first in range(0, len(scaled), together):
+            chips = scaled[first : first + together]
+            seen = flipped(relative(chips) if self._relative else chips, views)
+            copies = np.repeat(seen[-1:], together * len(views) - len(seen), axis=0)
+            found = self._runner(np.concatenate([seen, copies]) if len(copies) else seen)
+            out[first : first + together] = found.reshape(-1, len(views))[: len(chips)]
         return out
 
 
-def flipped(chip: NDArray[np.float32], views: range) -> NDArray[np.float32]:
-    """Return some of the eight symmetries of a chip (1, band, y, x), as a batch."""
+def flipped(chips: NDArray[np.float32], views: range) -> NDArray[np.float32]:
+    """Return some of the eight symmetries of chips (n, band, y, x), chip after chip."""
     turned = [(turn, mirrored) for turn in (0, 2, 1, 3) for mirrored in (False, True)]
-    return np.concatenate(
-        [
-            np.rot90(chip[..., ::-1] if mirrored else chip, turn, (2, 3))
-            for turn, mirrored in turned[views.start : views.stop]
-        ]
-    )
+    seen = [
+        np.rot90(chips[..., ::-1] if mirrored else chips, turn, (2, 3))
+        for turn, mirrored in turned[views.start : views.stop]
+    ]
+    return np.stack(seen, axis=1).reshape(-1, *chips.shape[1:])
 
 
 def runner_for(network: Network) -> Runner:
@@ -148,9 +154,9 @@ def chips_engine(network: Network, flips: int, with_relative: bool) -> Chips:
         from scanner.models.backends.cuda import CudaChips
 
         return CudaChips(network, flips, with_relative)
-    return ChipsOneByOne(runner_for(network), flips, with_relative)
+    return ChipsInTurn(runner_for(network), flips, with_relative)
 
 
 def module_engine(module: object, flips: int) -> Chips:
     """Return a torch module of chips (n, band, y, x) -> (n,) as an engine, on the CPU."""
-    return ChipsOneByOne(ModuleRunner(module), flips, with_relative=False)
+    return ChipsInTurn(ModuleRunner(module), flips, with_relative=False)

@@ -23,6 +23,10 @@ A scan of someone's land is nobody else's business: the package is kept from bei
 """
 
 
+NEXT_TO_NOTHING: Final = 1e-30
+"""Slope of a ReLU below zero: lost in any sum with an activation, and yet no number stays none."""
+
+
 def openvino() -> Any:
     """Import OpenVINO without its telemetry."""
     if TELEMETRY not in sys.modules:
@@ -97,8 +101,7 @@ class OpenVinoOps:
     def activation(self, x: Any, kind: str) -> Any:
         """See ``Ops``."""
         if kind == "relu":  # its own makes 0 of what is no number, and would hide it
-            twice = self._op.add(x, self._op.abs(x))
-            return self._op.multiply(twice, self.constant(np.array(0.5, np.float32)))
+            return self._op.prelu(x, self.constant(np.array([NEXT_TO_NOTHING], np.float32)))
         return self._op.gelu(x, "erf") if kind == "gelu" else self._op.swish(x)
 
     def add(self, x: Any, y: Any) -> Any:
