@@ -1,9 +1,9 @@
 """The arithmetic of scale: Xingu as a plan, the Amazon basin in core hours; writes docs/scale.md.
 
 Rates and assumptions come from ``docs/scale.toml``, what growth was measured from
-``docs/growth.json`` (``--growth FOLDER`` takes it anew from what ``tests.benchmarks.growth``
-wrote). Bytes, requests, days and times are those of ``--plan``: the same functions, given made-up
-scenes that cover their granules on every pass.
+``docs/growth.json`` (``--growth FOLDER`` takes it anew from what ``tests.benchmarks.growth`` wrote,
+and what is to be said of it from ``notes.txt`` there). Bytes, requests, days and times are those of
+``--plan``: the same functions, given made-up scenes that cover their granules on every pass.
 
     python -m tests.benchmarks.basin [--growth build/growth] [--out docs/scale.md]
 """
@@ -191,7 +191,9 @@ def main() -> None:
     kept = DOCS / "growth.json"
     if args.growth is not None:
         told = {p.stem: json.loads(p.read_text()) for p in sorted(args.growth.glob("*.json"))}
-        told["machine"] = (args.growth / "machine.txt").read_text().strip()
+        for name in ("machine", "notes"):
+            text = args.growth / f"{name}.txt"
+            told |= {name: text.read_text(encoding="utf-8").strip()} if text.exists() else {}
         kept.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     inputs = Inputs(tomllib.loads((DOCS / "scale.toml").read_text(encoding="utf-8")))
     growth = json.loads(kept.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ Each measurement runs in a process of its own. What is measured goes into a fold
 each; those that are there already are not measured again. ``docs/scale.md`` is written from them
 and from ``docs/scale.toml`` by ``python -m tests.benchmarks.basin``.
 
-    python -m tests.benchmarks.growth --into build/growth [--minutes 15] [--only scan,dry,finish]
+    python -m tests.benchmarks.growth --into build/growth [--minutes 60] [--only scan,dry,finish]
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     )
     options.add_argument("--into", type=Path, default=Path("build/growth"))
     options.add_argument("--only", default="scan,dry,finish", help="parts, with commas")
-    options.add_argument("--minutes", type=float, default=15, help="for each dry run, at most")
+    options.add_argument("--minutes", type=float, default=60, help="for each dry run, at most")
     options.add_argument("--scan", type=int, help=argparse.SUPPRESS)
     options.add_argument("--told", type=Path, help=argparse.SUPPRESS)
     args = options.parse_args()

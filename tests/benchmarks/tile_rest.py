@@ -3,13 +3,16 @@
 The tile of ``tests.benchmarks.memory`` (36 dates of local COGs, three bands), in this process: the
 look at the SCL of all dates, six days of bands to a composite, then all of the tile with tiny
 models whose windows are timed and taken off, and no cell suspicious: what those take comes on top
-(a random network would find every cell so). Processor time, the least of three.
+(a random network would find every cell so). Processor time, the least of three, under the settings
+of memory that local workers have.
 
     python -m tests.benchmarks.tile_rest [--out FILE]
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from scanner.detection.cells import CELL_AREA_PX
 from scanner.detection.segment import WINDOW
 from scanner.imagery.access import gdal_env
 from scanner.models.segmenter import set_threads
+from scanner.run.cluster import HEAP
 from scanner.run.pipeline import load_models
 from scanner.run.tile import look, of_days, scan_tile
 from scanner.run.worker import TORCH_THREADS
@@ -66,4 +70,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    heap = {name: str(value) for name, value in HEAP.items()}
+    if not heap.items() <= os.environ.items():  # the C library reads them at the start alone
+        command = [sys.executable, "-m", "tests.benchmarks.tile_rest", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | heap)  # noqa: S606 - this very module
     main()

@@ -124,6 +124,27 @@ def test_chips_are_those_of_the_trained_module(
     weights.check_all_used()
 
 
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_glance_at_several_chips_at_once_sees_what_all_views_of_one_see(
+    count: int, engine: str
+) -> None:
+    """The last batch holds any number of chips, and is filled up with copies."""
+    config = {"backbone": "narrow", "bands": 3}
+    weights = Weights(arrays(stirred(build_network(config))))
+    run = chips_engine(lambda ops, x: chipnet(ops, weights, config, x), 8, True)
+    assert run.name.startswith(engine)
+    chips = windows(count, 48)
+    whole = run.logits(chips, range(8))
+    for views in (range(2), range(2, 8)):
+        found = run.logits(chips, views)
+        assert found.shape == (count, len(views))
+        np.testing.assert_allclose(found, whole[:, views.start : views.stop], atol=1e-5)
+    order = np.random.default_rng(0).permutation(count)
+    np.testing.assert_array_equal(
+        run.logits(chips[order], range(2)), run.logits(chips, range(2))[order]
+    )
+
+
 def test_relative_bands_are_those_of_training() -> None:
     seen: list[torch.Tensor] = []
     module = build_network({"backbone": "narrow", "bands": 3}).eval()

@@ -91,9 +91,9 @@ class WindowsOneByOne:
 class ChipsInTurn:
     """Chips through a runner, as many at once as give ``flips`` views.
 
-    That is one chip in all its views, or four in two of eight: few views at once leave a CPU waiting
-    for the weights (measured: 1.2 ms a view, 1.7 two at a time). The last few are filled up with
-    copies, so that a graph of one shape does for all; what comes of copies is thrown away.
+    That is one chip in all its views, or four in two of eight: few views at once leave a CPU
+    waiting for the weights (measured: 1.2 ms a view, 1.7 two at a time). The last few are filled
+    up with copies, so that a graph of one shape does for all; what comes of copies is dropped.
 
     Args:
         runner: chips to logits (n, 1) or (n,).
