@@ -72,6 +72,14 @@ dark, as forest in the shade of terrain is, or were clear once and then unclassi
 clouds are. Ponds and tailings may be called so too, but seldom all of a mine."""
 
 
+COUNT_BITS: Final = 12
+"""Bits for how many days show a pixel in one way: over four thousand, a day each for 11 years."""
+
+
+STRIP: Final = 64
+"""Rows in which the views of pixels are counted."""
+
+
 @dataclass(frozen=True)
 class DayChoice:
     """The solar days to read for one tile, in order of time, and where it needs a look."""
@@ -291,26 +299,36 @@ def worth_a_look(
         clear_scl: SCL classes taken as clear.
         views: clear views that must speak for it, where there are as many.
     """
-    kinds = _kinds(clear_scl)
-    counts = np.zeros((len(kinds), *scl.shape[1:]), dtype=np.uint16)
-    for day in sorted(set(days)):
-        view = _one_view([one for one, when in zip(scl, days, strict=True) if when == day], kinds)
-        for count, kind in zip(counts, kinds, strict=True):
-            count += kind[view]
-    clear, bare, dark, plain, seen = counts
-    needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
-    doubtful = (bare - dark < needed) | ((clear == 1) & (plain == 0))
-    speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
-    # whole numbers: five pixels of twelve weigh as much as twelve of five
-    weight = speaks * np.where(doubtful, LOOK_PIXELS, LOOK_DOUBTFUL)
+    weight = np.empty(scl.shape[1:], dtype=np.float32)
+    for top in range(0, len(weight), STRIP):  # what fits a cache
+        rows = slice(top, top + STRIP)
+        weight[rows] = _weight(scl[:, rows], days, _kinds(clear_scl), views)
     found = cv2.boxFilter(
-        weight.astype(np.float32), -1, (LOOK_SIDE, LOOK_SIDE), normalize=False,
-        borderType=cv2.BORDER_CONSTANT,
-    )  # fmt: skip
+        weight, -1, (LOOK_SIDE, LOOK_SIDE), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
     enough = (found >= LOOK_PIXELS * LOOK_DOUBTFUL).astype(np.uint8)
     reach = CELL_SCL - LOOK_SIDE + 1  # with a square's own half, half a cell on each side
     near = np.asarray(cv2.dilate(enough, np.ones((reach, reach), np.uint8)), dtype=bool)
     return np.asarray(_cells(near[HALO_SCL:-HALO_SCL, HALO_SCL:-HALO_SCL]).any(axis=(1, 3)))
+
+
+def _weight(
+    scl: NDArray[np.uint8], days: Sequence[dt.date], kinds: NDArray[np.bool_], views: int
+) -> NDArray[np.int64]:
+    """Return what each pixel (y, x) adds: five of twelve weigh as much as twelve of five, or 0."""
+    # all counts of a pixel in one number, so that a view is looked up once
+    shifts = COUNT_BITS * np.arange(len(kinds), dtype=np.uint64)
+    adds = (kinds.astype(np.uint64) << shifts[:, None]).sum(axis=0, dtype=np.uint64)
+    packed = np.zeros(scl.shape[1:], dtype=np.uint64)
+    for day in sorted(set(days)):
+        of_day = [one for one, when in zip(scl, days, strict=True) if when == day]
+        packed += adds[_one_view(of_day, kinds[0])]
+    counts = packed >> shifts[:, None, None] & np.uint64(2**COUNT_BITS - 1)
+    clear, bare, dark, plain, seen = counts.astype(np.int16)
+    needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
+    doubtful = (bare - dark < needed) | ((clear == 1) & (plain == 0))
+    speaks = np.where(clear > 0, bare >= needed, seen >= STEADY_DAYS)
+    return np.asarray(speaks * np.where(doubtful, LOOK_PIXELS, LOOK_DOUBTFUL))
 
 
 def _kinds(clear_scl: Sequence[int]) -> NDArray[np.bool_]:
@@ -322,9 +340,9 @@ def _kinds(clear_scl: Sequence[int]) -> NDArray[np.bool_]:
     return np.stack([clear, bare, bare & (value == Scl.DARK), plain, value != Scl.NODATA])
 
 
-def _one_view(scl: Sequence[NDArray[np.uint8]], kinds: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _one_view(scl: Sequence[NDArray[np.uint8]], clear: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the SCL (y, x) of a day from its granules: the first clear one, or any."""
-    view, (clear, *_) = scl[0], kinds
+    view = scl[0]
     for other in scl[1:]:
         better = clear[other] & ~clear[view]
         view = np.where(better | (view == Scl.NODATA), other, view)

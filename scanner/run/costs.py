@@ -54,20 +54,21 @@ Measured: 5 % in mostly forest, 12 % in the demo, 41 to 52 % in disturbed land.
 LOOKS: Final = 2
 """Chips of a suspicious cell (``detection.classify.score_cells``)."""
 
-SCL_S: Final = 0.009
-"""Seconds of a core for the SCL of one date of a tile: decoded, and looked at for clear views.
+SCL_S: Final = 0.015
+"""Seconds of a core for the SCL of one date of a tile: decoded, and looked at for clear views and
+for more than dense vegetation (0.009 without that).
 
 This and the next two were measured by ``tests.benchmarks.tile_rest`` on a full tile of 36 dates, of
 which six were read, three bands of each.
 """
 
-BAND_S: Final = 0.13
+BAND_S: Final = 0.12
 """Seconds of a core for one band of one day of a tile: decoded, made reflectance, composed."""
 
-TABLE_S: Final = 1.6
+TABLE_S: Final = 1.2
 """Seconds of a core for what else a tile takes: its cells, their outlines, tables and maps.
 
-1.3 where no cell is suspicious; the outlines of a hundred that are take 0.3 more.
+0.6 to 1.1 where no cell is suspicious; the outlines of a hundred that are take 0.3 more.
 """
 
 GPU_MPX_S: Final = 30.0

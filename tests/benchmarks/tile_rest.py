@@ -1,10 +1,10 @@
 """What a full tile takes beside the models, in seconds of one core: the constants of ``run.costs``.
 
 The tile of ``tests.benchmarks.memory`` (36 dates of local COGs, three bands), in this process: the
-look at the SCL of all dates, six days of bands to a composite, then all of the tile with tiny
-models whose windows are timed and taken off, and no cell suspicious: what those take comes on top
-(a random network would find every cell so). Processor time, the least of three, under the settings
-of memory that local workers have.
+look at the SCL of all dates, with screening and without, six days of bands to a composite, then all
+of the tile with tiny models whose windows are timed and taken off, and no cell suspicious: what
+those take comes on top (a random network would find every cell so). Processor time, the least of
+three, under the settings of memory that local workers have.
 
     python -m tests.benchmarks.tile_rest [--out FILE]
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -51,6 +52,8 @@ def main() -> None:
         chosen = choice.days
         used = of_days(items, chosen)
         looking = least(lambda: look(TILE, items, pixels, env).compute())
+        screened = replace(pixels, screen="on")
+        screening = least(lambda: look(TILE, items, screened, env).compute())
         composing = least(lambda: compose_tile(TILE, used, models.bands, pixels))
         every = least(lambda: scan_tile(TILE, used, choice, pixels, models, env).compute())
         segmenter = models.segmenter.load()
@@ -60,7 +63,8 @@ def main() -> None:
     scl_s = looking / DATES
     bands_s = composing - scl_s * len(used)
     rows = [
-        ["SCL of a date (SCL_S)", f"{scl_s:.3f}"],
+        ["SCL of a date, screening too (SCL_S)", f"{screening / DATES:.3f}"],
+        ["... without screening", f"{scl_s:.3f}"],
         ["a band of a day (BAND_S)", f"{bands_s / (len(chosen) * len(models.bands)):.3f}"],
         ["the rest of a tile without suspicious cells", f"{every - composing - windows:.2f}"],
         [f"all of it, {DATES} dates, {len(chosen)} days of {len(models.bands)} bands",
