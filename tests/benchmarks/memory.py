@@ -308,7 +308,7 @@ def run(args: argparse.Namespace) -> None:
         worker_table(worker),
         f"Memory of the client's process over {MANY} tiles:",
         client_table(client["own"]),
-        f"After merging the parts: {mib(client['own_finished'])} MiB.",
+        f"After the tables, maps and report: {mib(client['own_finished'])} MiB.",
         *([f"FAILED TILES: {failed}"] if failed else []),
         named(models) + " (the client's table: tiny models.)",
         machine(),
