@@ -299,10 +299,10 @@ def worth_a_look(
         clear_scl: SCL classes taken as clear.
         views: clear views that must speak for it, where there are as many.
     """
-    weight = np.empty(scl.shape[1:], dtype=np.float32)
+    kinds, weight = _kinds(clear_scl), np.empty(scl.shape[1:], dtype=np.float32)
     for top in range(0, len(weight), STRIP):  # what fits a cache
         rows = slice(top, top + STRIP)
-        weight[rows] = _weight(scl[:, rows], days, _kinds(clear_scl), views)
+        weight[rows] = _weight(scl[:, rows], days, kinds, views)
     found = cv2.boxFilter(
         weight, -1, (LOOK_SIDE, LOOK_SIDE), normalize=False, borderType=cv2.BORDER_CONSTANT
     )

@@ -95,8 +95,8 @@ def _mix(ops: Ops[X], weights: Weights, name: str, x: X, hidden: int, kind: str,
     x = ops.linear(x, weights.layer(f"{name}.fc1", hidden, width))
     depthwise = weights.layer(f"{name}.dwconv.dwconv", hidden, 1, 3, 3)
     picture = ops.picture(x, height, tokens // height)
-    x = ops.activation(ops.conv(picture, depthwise, padding=1, groups=hidden), kind)
-    return ops.linear(ops.tokens(x), weights.layer(f"{name}.fc2", width, hidden))
+    x = ops.tokens(ops.conv(picture, depthwise, padding=1, groups=hidden))
+    return ops.linear(ops.activation(x, kind), weights.layer(f"{name}.fc2", width, hidden))
 
 
 def _head(ops: Ops[X], weights: Weights, settings: dict[str, Any], maps: list[X]) -> X:
