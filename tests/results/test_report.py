@@ -34,6 +34,8 @@ from scanner.results.report.figures import cards, measured, seen
 from scanner.results.report.frame import frame_of, from_mercator, square, to_mercator
 from scanner.results.report.map_data import map_data
 from scanner.results.report.shapes import STEP, rings, thinned
+from scanner.results.report.tables import speaker
+from scanner.results.report.words import reading
 from scanner.results.texts import LANGUAGES, texts
 from tests.results.runs import TILE, UNSEEN, Cell, area, cell, make_run
 
@@ -151,6 +153,21 @@ def test_every_cell_is_painted_in_the_colour_of_its_status(small: FinishedRun, r
         assert bool(missing[row, col, 3]) == (one.status in ("unseen", "failed"))
     assert read.data["cells"]["status"].count("mining") == 4
     assert read.data["cells_total"] == 5
+
+
+def test_ground_that_no_model_looked_at_is_told_with_what_is_known_of_it(
+    small: FinishedRun,
+) -> None:
+    work = {"segmented_ha": 0.0, "classified_ha": 0.0, "bytes_read": 0}
+    told = {"screened_ha": 1234.5, **work}, {"screened_ha": 0.0, **work}
+    some, none = (FinishedRun(small.path, small.summary | {"work": one}) for one in told)
+    for lang, warning in (("en", "synthetic scenes only"), ("pt", "apenas em cenas sintéticas")):
+        texts = [text for _, text in reading(some, speaker(lang))]
+        (said,) = (text for text in texts if "--screen off" in text)
+        assert number(1234.5) in said
+        assert warning in said
+        assert said not in [text for _, text in reading(none, speaker(lang))]
+    assert len(reading(some, speaker("es"))) == len(reading(none, speaker("es"))) + 1
 
 
 def test_clicked_cells_are_capped_at_those_that_matter(small: FinishedRun) -> None:

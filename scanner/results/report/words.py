@@ -30,7 +30,9 @@ from scanner.results.report.tables import (
     speaker,
 )
 
-READING: Final = ("site", "score", "mining", "unseen", "dates", "outline", "alike", "missed", "act")
+READING: Final = (
+    "site", "score", "mining", "unseen", "dates", "outline", "alike", "screened", "missed", "act",
+)  # fmt: skip
 """Paragraphs on how to read the page, in their order."""
 SEEN_ORDER: Final = ("mining", "not_mining", "not_suspicious", "unseen", "failed")
 
@@ -57,7 +59,7 @@ def page_words(run: FinishedRun, lang: str, data: dict[str, Any]) -> dict[str, A
         "has": {name: uri is not None for name, uri in data["pictures"].items()},
         "closer": data["closer"],
         "cells_left_out": _cells_left_out(t, data),
-        "reading": [(t(f"read.{key}"), t(f"read.{key}_text", **_scores(run))) for key in READING],
+        "reading": reading(run, t),
         "overlays": overlay_sums(run, t),
         "changes": change_sums(run, t),
         "coverage_lead": t("coverage.lead" if tiles else "coverage.lead_all"),
@@ -96,6 +98,14 @@ def notices(
     if run.summary.get("advice"):
         found.append(("plain", t("notice.advice"), str(run.summary["advice"])))
     return found
+
+
+def reading(run: FinishedRun, t: Say) -> list[tuple[str, str]]:
+    """Return how to read the page, as (title, text); of screening only where there was any."""
+    screened = run.summary.get("work", {}).get("screened_ha", 0)
+    told = {**_scores(run), "ha": number(screened)}
+    keys = [key for key in READING if key != "screened" or screened]
+    return [(t(f"read.{key}"), t(f"read.{key}_text", **told)) for key in keys]
 
 
 def key_figures(run: FinishedRun, t: Say, hectares: Seen) -> list[tuple[str, str, str, str]]:
