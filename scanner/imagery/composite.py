@@ -62,7 +62,9 @@ STRIP: Final = 134
 
 def clear_mask(scl: NDArray[Any], clear_scl: Sequence[int]) -> NDArray[np.bool_]:
     """Return where ``scl`` is a clear view of the ground."""
-    return np.isin(scl, list(clear_scl))
+    table = np.zeros(256, dtype=bool)
+    table[list(clear_scl)] = True
+    return np.asarray(table[scl])
 
 
 def scl_rank(scl: NDArray[Any], clear_scl: Sequence[int]) -> NDArray[np.uint8]:

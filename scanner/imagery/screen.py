@@ -26,6 +26,7 @@ from scanner.imagery.composite import (
     DAY_SHARE,
     NO_VIEW,
     STEADY_DAYS,
+    STRIP,
     clear_mask,
     day_ranks,
     scl_rank,
@@ -74,10 +75,6 @@ clouds are. Ponds and tailings may be called so too, but seldom all of a mine.""
 
 COUNT_BITS: Final = 12
 """Bits for how many days show a pixel in one way: over four thousand, a day each for 11 years."""
-
-
-STRIP: Final = 64
-"""Rows in which the views of pixels are counted."""
 
 
 @dataclass(frozen=True)
@@ -299,10 +296,13 @@ def worth_a_look(
         clear_scl: SCL classes taken as clear.
         views: clear views that must speak for it, where there are as many.
     """
-    kinds, weight = _kinds(clear_scl), np.empty(scl.shape[1:], dtype=np.float32)
+    granules = [
+        [number for number, when in enumerate(days) if when == day] for day in sorted(set(days))
+    ]
+    table, weight = _counted(clear_scl), np.empty(scl.shape[1:], dtype=np.float32)
     for top in range(0, len(weight), STRIP):  # what fits a cache
         rows = slice(top, top + STRIP)
-        weight[rows] = _weight(scl[:, rows], days, kinds, views)
+        weight[rows] = _weight(scl[:, rows], granules, clear_scl, table, views)
     found = cv2.boxFilter(
         weight, -1, (LOOK_SIDE, LOOK_SIDE), normalize=False, borderType=cv2.BORDER_CONSTANT
     )
@@ -313,17 +313,17 @@ def worth_a_look(
 
 
 def _weight(
-    scl: NDArray[np.uint8], days: Sequence[dt.date], kinds: NDArray[np.bool_], views: int
+    scl: NDArray[np.uint8],
+    granules: Sequence[list[int]],
+    clear_scl: Sequence[int],
+    table: NDArray[np.uint64],
+    views: int,
 ) -> NDArray[np.int64]:
     """Return what each pixel (y, x) adds: five of twelve weigh as much as twelve of five, or 0."""
-    # all counts of a pixel in one number, so that a view is looked up once
-    shifts = COUNT_BITS * np.arange(len(kinds), dtype=np.uint64)
-    adds = (kinds.astype(np.uint64) << shifts[:, None]).sum(axis=0, dtype=np.uint64)
     packed = np.zeros(scl.shape[1:], dtype=np.uint64)
-    for day in sorted(set(days)):
-        of_day = [one for one, when in zip(scl, days, strict=True) if when == day]
-        packed += adds[_one_view(of_day, kinds[0])]
-    counts = packed >> shifts[:, None, None] & np.uint64(2**COUNT_BITS - 1)
+    for of_day in granules:
+        packed += table[_one_view(scl[of_day], clear_scl)]
+    counts = packed >> _SHIFTS[:, None, None] & np.uint64(2**COUNT_BITS - 1)
     clear, bare, dark, plain, seen = counts.astype(np.int16)
     needed = np.maximum(np.minimum(views, clear), LOOK_SHARE * clear)
     doubtful = (bare - dark < needed) | ((clear == 1) & (plain == 0))
@@ -331,19 +331,26 @@ def _weight(
     return np.asarray(speaks * np.where(doubtful, LOOK_PIXELS, LOOK_DOUBTFUL))
 
 
-def _kinds(clear_scl: Sequence[int]) -> NDArray[np.bool_]:
-    """Return which SCL values are clear; clear and no vegetation; dark; bare or water; any view."""
+_SHIFTS: Final = COUNT_BITS * np.arange(5, dtype=np.uint64)
+
+
+def _counted(clear_scl: Sequence[int]) -> NDArray[np.uint64]:
+    """Return what a view of each SCL value adds to the counts of its pixel, five in one number.
+
+    They are: clear; clear and no vegetation; dark; bare or water; any view.
+    """
     value = np.arange(256)
-    clear = np.isin(value, list(clear_scl))
+    clear = clear_mask(value, clear_scl)
     bare = clear & (value != Scl.VEGETATION)
     plain = bare & np.isin(value, (Scl.BARE_SOIL, Scl.WATER))
-    return np.stack([clear, bare, bare & (value == Scl.DARK), plain, value != Scl.NODATA])
+    kinds = np.stack([clear, bare, bare & (value == Scl.DARK), plain, value != Scl.NODATA])
+    return np.asarray((kinds.astype(np.uint64) << _SHIFTS[:, None]).sum(axis=0, dtype=np.uint64))
 
 
-def _one_view(scl: Sequence[NDArray[np.uint8]], clear: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the SCL (y, x) of a day from its granules: the first clear one, or any."""
+def _one_view(scl: NDArray[np.uint8], clear_scl: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the SCL (y, x) of a day's granules (item, y, x): the first clear one, or any."""
     view = scl[0]
     for other in scl[1:]:
-        better = clear[other] & ~clear[view]
+        better = clear_mask(other, clear_scl) & ~clear_mask(view, clear_scl)
         view = np.where(better | (view == Scl.NODATA), other, view)
     return np.asarray(view)
