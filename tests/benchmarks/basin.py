@@ -191,9 +191,8 @@ def main() -> None:
     kept = DOCS / "growth.json"
     if args.growth is not None:
         told = {p.stem: json.loads(p.read_text()) for p in sorted(args.growth.glob("*.json"))}
-        for name in ("machine", "notes"):
-            text = args.growth / f"{name}.txt"
-            told |= {name: text.read_text(encoding="utf-8").strip()} if text.exists() else {}
+        for text in args.growth.glob("*.txt"):  # the machine, and notes
+            told[text.stem] = text.read_text(encoding="utf-8").strip()
         kept.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     inputs = Inputs(tomllib.loads((DOCS / "scale.toml").read_text(encoding="utf-8")))
     growth = json.loads(kept.read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ from scanner.imagery.cube import load_cube
 from scanner.imagery.item import Item
 from scanner.imagery.reflectance import resolve_offset
 from scanner.models.segmenter import Segmenter, set_threads
+from scanner.run.cluster import HEAP
 from scanner.run.pipeline import load_models
 from scanner.run.tile import Models
 from scanner.run.worker import TORCH_THREADS
@@ -33,6 +34,9 @@ from scanner.run.worker import TORCH_THREADS
 NAMED = ("torch", "numpy", "dask", "distributed", "stackstac", "rasterio", "opencv-python-headless")
 """Packages whose versions go under a table."""
 
+
+HEAP_ENV = {name: str(value) for name, value in HEAP.items()}
+"""Environment of a process that is to measure what a worker does."""
 
 VISIBLE = {"B02", "B03", "B04"}
 """Bands every model of the project asks for; others may be absent."""

@@ -24,11 +24,10 @@ from scanner.detection.cells import CELL_AREA_PX
 from scanner.detection.segment import WINDOW
 from scanner.imagery.access import gdal_env
 from scanner.models.segmenter import set_threads
-from scanner.run.cluster import HEAP
 from scanner.run.pipeline import load_models
 from scanner.run.tile import look, of_days, scan_tile
 from scanner.run.worker import TORCH_THREADS
-from tests.benchmarks.common import compose_tile, least, machine, parser, table, tell
+from tests.benchmarks.common import HEAP_ENV, compose_tile, least, machine, parser, table, tell
 from tests.benchmarks.memory import DATES, TILE, full_tile_items
 from tests.models_tiny import tiny_classifier, tiny_segmenter
 
@@ -74,8 +73,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    heap = {name: str(value) for name, value in HEAP.items()}
-    if not heap.items() <= os.environ.items():  # the C library reads them at the start alone
+    if not HEAP_ENV.items() <= os.environ.items():  # the C library reads them at the start alone
         command = [sys.executable, "-m", "tests.benchmarks.tile_rest", *sys.argv[1:]]
-        os.execve(sys.executable, command, os.environ | heap)  # noqa: S606 - this very module
+        os.execve(sys.executable, command, os.environ | HEAP_ENV)  # noqa: S606 - this very module
     main()

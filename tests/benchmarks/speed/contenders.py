@@ -19,7 +19,7 @@ import tomli_w
 
 from scanner.area.grid import CELL_PX
 from scanner.detection.segment import STRIDE
-from scanner.run.cluster import HEAP
+from tests.benchmarks.common import HEAP_ENV
 from tests.benchmarks.memory import write_area
 from tests.benchmarks.speed import floor, plain, stages
 from tests.benchmarks.speed.maps import changes_in
@@ -171,7 +171,7 @@ class Ring:
         command, read = self._prepared(contender, out)
         env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         if contender.kind in ("segment", "floor"):  # as the scan's workers are started
-            env |= {name: str(value) for name, value in HEAP.items()}
+            env |= HEAP_ENV
         if contender.profile:
             (out / "stages").mkdir()
             env |= {
